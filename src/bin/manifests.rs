@@ -1,0 +1,2 @@
+//! manifests
+fn main() {}

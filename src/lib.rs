@@ -1,0 +1,10 @@
+//! The kube-bind backend as a library: see the module docs of each folder.
+
+pub mod api;
+pub mod app;
+pub mod cli;
+pub mod consumer;
+pub mod controllers;
+pub mod init;
+pub mod providers;
+pub mod runtime;
