@@ -81,6 +81,7 @@ pub struct ConnectError {
 pub struct Endpoint {
     id: EndpointId,
     url: String,
+    uri: Uri,
     base: Client,
     source: ClusterSource,
 }
@@ -136,15 +137,22 @@ impl Endpoint {
     pub fn connect(spec: EndpointSpec, metrics: &Arc<Metrics>) -> Result<Self, ConnectError> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let url = spec.url();
+        let uri = spec.config.cluster_url.clone();
         let base = connect(spec.config, metrics)?;
         let id = EndpointId(NEXT.fetch_add(1, Ordering::Relaxed));
-        Ok(Self { id, url, base, source: spec.source })
+        Ok(Self { id, url, uri, base, source: spec.source })
     }
 
     /// Which endpoint this is.
     #[must_use]
     pub fn id(&self) -> EndpointId {
         self.id
+    }
+
+    /// Its URL.
+    #[must_use]
+    pub fn uri(&self) -> &Uri {
+        &self.uri
     }
 
     /// Its URL, for people.

@@ -6,7 +6,7 @@
 //! and it never means that an object was deleted.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -53,7 +53,7 @@ pub struct Cluster {
     pub endpoint: Arc<Endpoint>,
     /// What the provider knows about it.
     pub info: Arc<ClusterInfo>,
-    client: kube::Client,
+    client: OnceLock<kube::Client>,
 }
 
 impl Cluster {
@@ -69,10 +69,10 @@ impl Cluster {
         self.info.path.as_deref().unwrap_or(self.id.as_str())
     }
 
-    /// A client whose paths begin at this cluster.
+    /// A client whose paths begin at this cluster, made at the first use.
     #[must_use]
     pub fn client(&self) -> &kube::Client {
-        &self.client
+        self.client.get_or_init(|| self.endpoint.cluster(&self.id))
     }
 }
 
@@ -116,7 +116,7 @@ impl State {
             .filter(|(running, _)| running.ready)
             .max_by_key(|(running, _)| running.endpoint.id())?;
         let endpoint = Arc::clone(&endpoint.endpoint);
-        let client = endpoint.cluster(id);
+        let client = OnceLock::new();
         Some(Cluster { id: id.clone(), endpoint, info: Arc::clone(info), client })
     }
 }

@@ -7,7 +7,7 @@
 
 use std::fmt::Debug;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -60,7 +60,7 @@ impl<K> Wire for K where
 pub struct Kind<K, C = K> {
     pub(super) name: &'static str,
     pub(super) cache: Cache<C>,
-    pub(super) subscribers: Vec<Subscriber<C>>,
+    subscribers: RwLock<Vec<Subscriber<C>>>,
     pub(super) open: Box<dyn Fn(Client) -> EventStream<C> + Send + Sync>,
     keep: fn(K) -> C,
 }
@@ -123,7 +123,7 @@ impl<K: Wire> Kind<K, PartialObjectMeta<K>> {
             metadata: object.meta().clone(),
             _phantom: std::marker::PhantomData,
         };
-        Self { name, cache: Cache::default(), subscribers: Vec::new(), open: Box::new(open), keep }
+        Self { name, cache: Cache::default(), subscribers: RwLock::default(), open: Box::new(open), keep }
     }
 }
 
@@ -154,15 +154,14 @@ where
                 })
                 .boxed()
         };
-        Self { name, cache: Cache::default(), subscribers: Vec::new(), open: Box::new(open), keep }
+        Self { name, cache: Cache::default(), subscribers: RwLock::default(), open: Box::new(open), keep }
     }
 
-    /// Adds someone who wants to know of changes. Only before the kind is handed to a fleet.
-    pub fn subscribe(
-        &mut self,
-        subscriber: impl Fn(&Arc<Fleet>, &Delta<C>) + Send + Sync + 'static,
-    ) {
-        self.subscribers.push(Box::new(subscriber));
+    /// Adds someone who wants to know of changes, before the kind is handed to a fleet: earlier
+    /// changes are not told again.
+    pub fn subscribe(&self, subscriber: impl Fn(&Arc<Fleet>, &Delta<C>) + Send + Sync + 'static) {
+        let mut subscribers = self.subscribers.write().unwrap_or_else(PoisonError::into_inner);
+        subscribers.push(Box::new(subscriber));
     }
 
     /// One object out of the cache; an empty namespace for cluster-scoped kinds.
@@ -283,7 +282,8 @@ where
     }
 
     pub(super) fn tell(&self, fleet: &Arc<Fleet>, delta: &Delta<C>) {
-        for subscriber in &self.subscribers {
+        let subscribers = self.subscribers.read().unwrap_or_else(PoisonError::into_inner);
+        for subscriber in subscribers.iter() {
             subscriber(fleet, delta);
         }
     }
