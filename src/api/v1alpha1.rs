@@ -1,0 +1,1 @@
+//! Served, never stored.

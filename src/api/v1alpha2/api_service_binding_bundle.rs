@@ -1,0 +1,67 @@
+//! `APIServiceBindingBundle`: binds whatever the provider exports to a consumer.
+//! Created by HTTP `apply-binding`, kept by the konnector; contract objects.md section 11.
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::NamespacedSecretKeyRef;
+use crate::api::conditions::Condition;
+
+/// Which provider: the one behind this kubeconfig.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "kube-bind.io",
+    version = "v1alpha2",
+    kind = "APIServiceBindingBundle",
+    root = "ApiServiceBindingBundle",
+    status = "ApiServiceBindingBundleStatus",
+    category = "kube-bindings",
+    shortname = "sbb",
+    derive = "PartialEq",
+    derive = "Default",
+    printcolumn(
+        name = "Provider",
+        type_ = "string",
+        json_path = ".status.providerPrettyName"
+    ),
+    printcolumn(
+        name = "Resources",
+        type_ = "string",
+        priority = 1,
+        json_path = r".metadata.annotations.kube-bind\.io/resources"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].message"#
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiServiceBindingBundleSpec {
+    /// Secret with the kubeconfig of the contract namespace.
+    #[x_kube(validation = Rule::new("self == oldSelf").message("kubeconfigSecretRef is immutable"))]
+    pub kubeconfig_secret_ref: NamespacedSecretKeyRef,
+}
+
+/// What the konnector observes.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ApiServiceBindingBundleStatus {
+    /// Observations of the konnector.
+    #[serde(
+        default,
+        deserialize_with = "crate::api::wire::or_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub conditions: Vec<Condition>,
+}
