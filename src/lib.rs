@@ -6,5 +6,7 @@ pub mod cli;
 pub mod consumer;
 pub mod controllers;
 pub mod init;
+pub mod kinds;
+pub mod onboarding;
 pub mod providers;
 pub mod runtime;

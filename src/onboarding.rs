@@ -91,9 +91,8 @@ pub enum Error {
     },
     /// No token came.
     #[error(
-        "Secret {0} got no token within {} s; check that the cluster's service account token \
-         controller runs",
-        TOKEN_DEADLINE.as_secs()
+        "Secret {0} got no token within 10 s; check that the cluster's service account token \
+         controller runs"
     )]
     NoToken(ObjKey),
     /// The new credential has no rights yet.

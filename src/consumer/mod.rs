@@ -3,5 +3,6 @@
 pub mod external;
 pub mod kubeconfig;
 pub mod names;
+pub mod onboarding;
 pub mod rbac;
 pub mod response;

@@ -1,6 +1,6 @@
 //! Objects that give a consumer, or an OIDC user, its rights (contract objects.md 1, 1.2 and 9).
 //!
-//! Everything made here carries the label [`MANAGED_LABEL`], so that nothing else is ever changed or deleted.
+//! Everything made here carries the label [`keys::LABEL_MANAGED`], so that nothing else is ever changed or deleted.
 
 use std::collections::BTreeMap;
 
@@ -10,33 +10,22 @@ use k8s_openapi::api::rbac::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
-/// Label on every object that this backend made.
-pub const MANAGED_LABEL: &str = "backend.kube-bind.io/managed";
-/// Name of the `ServiceAccount` of a consumer, of its token Secret, and of the role and binding that go with it.
-pub const BINDER: &str = "kube-binder";
-/// Name of the role and binding of people who may bind.
-pub const OIDC_USER: &str = "kube-bind-oidc-user";
-/// Type of a Secret that Kubernetes fills with a token.
-pub const TOKEN_SECRET_TYPE: &str = "kubernetes.io/service-account-token";
-/// Names the `ServiceAccount` of a token Secret.
-pub const SERVICE_ACCOUNT_ANNOTATION: &str = "kubernetes.io/service-account.name";
+use crate::api::keys;
 
-const KUBE_BIND: &str = "kube-bind.io";
-const RBAC: &str = "rbac.authorization.k8s.io";
 
 /// Rules of `ClusterRole` `kube-binder` in the order of contract objects.md 1.2: group, resource, verbs.
 const BINDER_RULES: [(&str, &str, &[&str]); 10] = [
-    (KUBE_BIND, "apiserviceexportrequests", ALL),
+    (keys::GROUP, "apiserviceexportrequests", ALL),
     ("", "namespaces", &["get"]),
     ("", "secrets", READ),
-    (KUBE_BIND, "clusterbindings", READ),
-    (KUBE_BIND, "clusterbindings/status", WRITE_STATUS),
-    (KUBE_BIND, "apiserviceexports", READ),
-    (KUBE_BIND, "apiserviceexports/status", WRITE_STATUS),
-    (KUBE_BIND, "apiservicenamespaces", ALL),
-    (KUBE_BIND, "boundschemas", &["get", "list", "watch"]),
+    (keys::GROUP, "clusterbindings", READ),
+    (keys::GROUP, "clusterbindings/status", WRITE_STATUS),
+    (keys::GROUP, "apiserviceexports", READ),
+    (keys::GROUP, "apiserviceexports/status", WRITE_STATUS),
+    (keys::GROUP, "apiservicenamespaces", ALL),
+    (keys::GROUP, "boundschemas", &["get", "list", "watch"]),
     (
-        KUBE_BIND,
+        keys::GROUP,
         "boundschemas/status",
         &["get", "list", "patch", "update"],
     ),
@@ -60,21 +49,24 @@ fn resource_rule(group: &str, resources: &[&str], verbs: &[&str]) -> PolicyRule 
     }
 }
 
+/// The label, as a whole set of labels.
+#[must_use]
+pub fn managed_labels() -> Option<BTreeMap<String, String>> {
+    Some(BTreeMap::from([(keys::LABEL_MANAGED.to_owned(), keys::TRUE.to_owned())]))
+}
+
 fn metadata(name: &str, namespace: Option<&str>) -> ObjectMeta {
     ObjectMeta {
         name: Some(name.to_owned()),
         namespace: namespace.map(str::to_owned),
-        labels: Some(BTreeMap::from([(
-            MANAGED_LABEL.to_owned(),
-            "true".to_owned(),
-        )])),
+        labels: managed_labels(),
         ..ObjectMeta::default()
     }
 }
 
 fn cluster_role_ref(name: &str) -> RoleRef {
     RoleRef {
-        api_group: RBAC.to_owned(),
+        api_group: keys::RBAC_GROUP.to_owned(),
         kind: "ClusterRole".to_owned(),
         name: name.to_owned(),
     }
@@ -84,7 +76,7 @@ fn cluster_role_ref(name: &str) -> RoleRef {
 #[must_use]
 pub fn binder_cluster_role() -> ClusterRole {
     ClusterRole {
-        metadata: metadata(BINDER, None),
+        metadata: metadata(keys::SERVICE_ACCOUNT, None),
         rules: Some(
             BINDER_RULES
                 .iter()
@@ -99,11 +91,11 @@ pub fn binder_cluster_role() -> ClusterRole {
 #[must_use]
 pub fn binder_role_binding(namespace: &str) -> RoleBinding {
     RoleBinding {
-        metadata: metadata(BINDER, Some(namespace)),
-        role_ref: cluster_role_ref(BINDER),
+        metadata: metadata(keys::SERVICE_ACCOUNT, Some(namespace)),
+        role_ref: cluster_role_ref(keys::SERVICE_ACCOUNT),
         subjects: Some(vec![Subject {
             kind: "ServiceAccount".to_owned(),
-            name: BINDER.to_owned(),
+            name: keys::SERVICE_ACCOUNT.to_owned(),
             namespace: Some(namespace.to_owned()),
             api_group: None,
         }]),
@@ -114,7 +106,7 @@ pub fn binder_role_binding(namespace: &str) -> RoleBinding {
 #[must_use]
 pub fn binder_service_account(namespace: &str) -> ServiceAccount {
     ServiceAccount {
-        metadata: metadata(BINDER, Some(namespace)),
+        metadata: metadata(keys::SERVICE_ACCOUNT, Some(namespace)),
         ..ServiceAccount::default()
     }
 }
@@ -122,14 +114,14 @@ pub fn binder_service_account(namespace: &str) -> ServiceAccount {
 /// Secret that Kubernetes fills with a token of the consumer's `ServiceAccount`.
 #[must_use]
 pub fn binder_token_secret(namespace: &str) -> Secret {
-    let mut metadata = metadata(BINDER, Some(namespace));
+    let mut metadata = metadata(keys::SERVICE_ACCOUNT, Some(namespace));
     metadata.annotations = Some(BTreeMap::from([(
-        SERVICE_ACCOUNT_ANNOTATION.to_owned(),
-        BINDER.to_owned(),
+        keys::SERVICE_ACCOUNT_NAME.to_owned(),
+        keys::SERVICE_ACCOUNT.to_owned(),
     )]));
     Secret {
         metadata,
-        type_: Some(TOKEN_SECRET_TYPE.to_owned()),
+        type_: Some(keys::SERVICE_ACCOUNT_TOKEN_TYPE.to_owned()),
         ..Secret::default()
     }
 }
@@ -142,11 +134,11 @@ pub fn oidc_user_cluster_role(owner: OwnerReference) -> ClusterRole {
     ClusterRole {
         metadata: ObjectMeta {
             owner_references: Some(vec![owner]),
-            ..metadata(OIDC_USER, None)
+            ..metadata(keys::OIDC_USER_ROLE, None)
         },
         rules: Some(vec![
             resource_rule(
-                KUBE_BIND,
+                keys::GROUP,
                 &["apiserviceexporttemplates", "collections"],
                 &["bind"],
             ),
@@ -169,7 +161,7 @@ pub fn oidc_user_cluster_role_binding(
     users: &[String],
 ) -> ClusterRoleBinding {
     let subject = |kind: &str, name: &String| Subject {
-        api_group: Some(RBAC.to_owned()),
+        api_group: Some(keys::RBAC_GROUP.to_owned()),
         kind: kind.to_owned(),
         name: name.clone(),
         namespace: None,
@@ -180,9 +172,9 @@ pub fn oidc_user_cluster_role_binding(
     ClusterRoleBinding {
         metadata: ObjectMeta {
             owner_references: Some(vec![owner]),
-            ..metadata(OIDC_USER, None)
+            ..metadata(keys::OIDC_USER_ROLE, None)
         },
-        role_ref: cluster_role_ref(OIDC_USER),
+        role_ref: cluster_role_ref(keys::OIDC_USER_ROLE),
         // The server drops an empty list; the same here keeps a comparison equal.
         subjects: (!subjects.is_empty()).then_some(subjects),
     }

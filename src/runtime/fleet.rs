@@ -42,6 +42,8 @@ pub struct ClusterInfo {
     pub leaving: bool,
     /// What the cluster does not let us do, each with a text for people; sorted.
     pub missing: Vec<String>,
+    /// What grants it, for people: the name of an object in the cluster; empty where nothing does.
+    pub binding: String,
 }
 
 /// An engaged cluster and the way to it.
@@ -57,6 +59,10 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    pub(super) fn new(id: ClusterId, endpoint: Arc<Endpoint>, info: Arc<ClusterInfo>) -> Self {
+        Self { id, endpoint, info, client: OnceLock::new() }
+    }
+
     /// Where its objects are in the caches.
     #[must_use]
     pub fn scope(&self) -> Scope {
@@ -116,8 +122,7 @@ impl State {
             .filter(|(running, _)| running.ready)
             .max_by_key(|(running, _)| running.endpoint.id())?;
         let endpoint = Arc::clone(&endpoint.endpoint);
-        let client = OnceLock::new();
-        Some(Cluster { id: id.clone(), endpoint, info: Arc::clone(info), client })
+        Some(Cluster::new(id.clone(), endpoint, Arc::clone(info)))
     }
 }
 
@@ -282,6 +287,12 @@ impl Fleet {
         if running.troubles.remove(kind).is_some() && running.troubles.is_empty() {
             tracing::info!(endpoint = running.endpoint.url(), "all watches work again");
         }
+    }
+
+    /// Whether there is any endpoint.
+    #[must_use]
+    pub fn has_endpoints(&self) -> bool {
+        !self.state().endpoints.is_empty()
     }
 
     /// An endpoint in use.

@@ -176,6 +176,12 @@ where
         self.cache.list(&cluster.scope())
     }
 
+    /// All readable objects of a cluster as seen through one endpoint, whether it is served or not.
+    #[must_use]
+    pub fn list_in(&self, scope: &Scope) -> Vec<Arc<C>> {
+        self.cache.list(scope)
+    }
+
     /// The keys of all readable objects of a cluster.
     #[must_use]
     pub fn keys(&self, cluster: &Cluster) -> Vec<ObjKey> {

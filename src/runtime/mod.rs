@@ -31,3 +31,5 @@ pub mod kind;
 pub mod metrics;
 pub mod queue;
 pub mod watch;
+#[cfg(test)]
+pub(crate) mod test_support;

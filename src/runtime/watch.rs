@@ -203,8 +203,9 @@ fn meta_of<C: Resource>(decoded: &Decoded<C>) -> &ObjectMeta {
     }
 }
 
-/// What a person can do about a failed watch.
-fn explain(err: &Error) -> String {
+/// An error with its causes, each said once.
+#[must_use]
+pub fn text_of(err: &Error) -> String {
     let cause: &dyn std::error::Error = match err {
         Error::InitialListFailed(err) | Error::WatchStartFailed(err) | Error::WatchFailed(err) => err,
         other => other,
@@ -218,9 +219,15 @@ fn explain(err: &Error) -> String {
         }
         source = inner.source();
     }
+    text
+}
+
+/// What a person can do about a failed watch.
+fn explain(err: &Error) -> String {
+    let text = text_of(err);
     match err {
         Error::InitialListFailed(kube::Error::Api(status)) if status.code == 403 => {
-            format!("{text} (grant list and watch; `backend init` and manifests/rbac.yaml hold the rights)")
+            format!("{text} (grant our credential list and watch of it)")
         }
         Error::InitialListFailed(kube::Error::Api(status)) if status.code == 401 => {
             format!("{text} (the credential is not accepted; renew the kubeconfig)")
