@@ -121,6 +121,7 @@ pub struct BoundSchemaVersion {
     pub schema: serde_json::Value,
     /// Its subresources; always written, even if empty.
     #[serde(default, deserialize_with = "crate::api::wire::or_default")]
+    #[schemars(extend("default" = null))]
     pub subresources: Subresources,
     /// Columns for the command line.
     #[serde(
@@ -224,6 +225,7 @@ pub struct WebhookConversion {
     pub client_config: Option<WebhookClientConfig>,
     /// Versions of the review object it understands.
     #[serde(default, deserialize_with = "crate::api::wire::or_default")]
+    #[schemars(extend("default" = null))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub conversion_review_versions: Vec<String>,
 }
