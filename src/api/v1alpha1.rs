@@ -58,6 +58,7 @@ pub struct NamespacedSecretKeyRef {
     group = "kube-bind.io",
     version = "v1alpha1",
     kind = "ClusterBinding",
+    doc = "The contract with one consumer, a singleton named cluster in its contract namespace.",
     root = "ClusterBinding",
     namespaced,
     status = "ClusterBindingStatus",
@@ -66,14 +67,10 @@ pub struct NamespacedSecretKeyRef {
     derive = "PartialEq",
     validation = Rule::new(r#"self.metadata.name == "cluster""#)
         .message("cluster binding name should be cluster"),
-    printcolumn(name = "Konnector Version", type_ = "string", json_path = ".status.konnectorVersion"),
-    printcolumn(name = "Last Heartbeat", type_ = "date", json_path = ".status.lastHeartbeatTime"),
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
-    ),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn = r#"{"name":"Konnector Version","type":"string","jsonPath":".status.konnectorVersion"}"#,
+    printcolumn = r#"{"name":"Last Heartbeat","type":"date","jsonPath":".status.lastHeartbeatTime"}"#,
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterBindingSpec {
@@ -117,6 +114,7 @@ pub struct ClusterBindingStatus {
     group = "kube-bind.io",
     version = "v1alpha1",
     kind = "APIServiceExport",
+    doc = "Resources that a consumer may use.",
     root = "ApiServiceExport",
     namespaced,
     status = "ApiServiceExportStatus",
@@ -125,13 +123,8 @@ pub struct ClusterBindingStatus {
     derive = "PartialEq",
     validation = Rule::new(r#"self.metadata.name == self.spec.names.plural+"."+self.spec.group"#)
         .message("informerScope is immutable"),
-    printcolumn(
-        name = "Established",
-        type_ = "string",
-        priority = 5,
-        json_path = r#".status.conditions[?(@.type=="Established")].status"#
-    ),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn = r#"{"name":"Established","type":"string","priority":5,"jsonPath":".status.conditions[?(@.type==\"Established\")].status"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -237,22 +230,15 @@ pub struct ApiServiceExportStatus {
     group = "kube-bind.io",
     version = "v1alpha1",
     kind = "APIServiceExportRequest",
+    doc = "A consumer's wish for resources.",
     root = "ApiServiceExportRequest",
     namespaced,
     status = "ApiServiceExportRequestStatus",
     category = "kube-bindings",
     storage = false,
     derive = "PartialEq",
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 pub struct ApiServiceExportRequestSpec {
     /// Free-form parameters; unused.
@@ -272,18 +258,15 @@ pub struct ApiServiceExportRequestSpec {
     group = "kube-bind.io",
     version = "v1alpha1",
     kind = "APIServiceNamespace",
+    doc = "A namespace of the consumer, of the same name, and its counterpart in the provider's cluster.",
     root = "ApiServiceNamespace",
     namespaced,
     status = "ApiServiceNamespaceStatus",
     category = "kube-bindings",
     storage = false,
     derive = "PartialEq",
-    printcolumn(name = "Namespace", type_ = "string", json_path = ".status.namespace"),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn = r#"{"name":"Namespace","type":"string","jsonPath":".status.namespace"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 pub struct ApiServiceNamespaceSpec {}
 
@@ -293,38 +276,18 @@ pub struct ApiServiceNamespaceSpec {}
     group = "kube-bind.io",
     version = "v1alpha1",
     kind = "APIServiceBinding",
+    doc = "A consumer's use of one export of a provider.",
     root = "ApiServiceBinding",
     status = "ApiServiceBindingStatus",
     category = "kube-bindings",
     shortname = "sb",
     storage = false,
     derive = "PartialEq",
-    printcolumn(
-        name = "Provider",
-        type_ = "string",
-        json_path = ".status.providerPrettyName"
-    ),
-    printcolumn(
-        name = "Resources",
-        type_ = "string",
-        priority = 1,
-        json_path = r".metadata.annotations.kube-bind\.io/resources"
-    ),
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
-    ),
-    printcolumn(
-        name = "Message",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].message"#
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn = r#"{"name":"Provider","type":"string","jsonPath":".status.providerPrettyName"}"#,
+    printcolumn = r#"{"name":"Resources","type":"string","priority":1,"jsonPath":".metadata.annotations.kube-bind\\.io/resources"}"#,
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
+    printcolumn = r#"{"name":"Message","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].message"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ApiServiceBindingSpec {

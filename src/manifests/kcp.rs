@@ -28,16 +28,15 @@ fn api_resource_schema(crd: &Value) -> Result<Value, Error> {
         source,
     })?;
     let hash = digest(&SHA256, canonical.as_bytes());
-    let prefix: String = hash
+    let prefix = hash
         .as_ref()
         .iter()
         .take(4)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+        .fold(0u32, |sum, byte| sum << 8 | u32::from(*byte));
     Ok(json!({
         "apiVersion": "apis.kcp.io/v1alpha1",
         "kind": "APIResourceSchema",
-        "metadata": { "name": format!("v{prefix}.{plural}.{}", keys::GROUP) },
+        "metadata": { "name": format!("v{prefix:08x}.{plural}.{}", keys::GROUP) },
         "spec": spec,
     }))
 }

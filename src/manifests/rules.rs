@@ -106,8 +106,8 @@ pub(super) fn backend() -> Vec<Value> {
     rules.extend(CLAIMS.iter().filter(|claim| !claim.kcp_only).map(claimed));
     // Consumers get Roles for the exported APIs, which are not known in advance, and users get
     // `bind` on templates. Kubernetes lets only those grant a right who have it or may escalate.
-    let roles = ["clusterroles", "roles"];
-    rules.push(rule(keys::RBAC_GROUP, &roles, &["bind", "escalate"]));
+    let grants = ["bind", "escalate"];
+    rules.push(rule(keys::RBAC_GROUP, &["clusterroles", "roles"], &grants));
     rules
 }
 

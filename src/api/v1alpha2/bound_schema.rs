@@ -18,6 +18,7 @@ use crate::api::conditions::Condition;
     group = "kube-bind.io",
     version = "v1alpha2",
     kind = "BoundSchema",
+    doc = "The schema of an exported resource as one consumer gets it.",
     root = "BoundSchema",
     namespaced,
     status = "BoundSchemaStatus",
@@ -25,11 +26,7 @@ use crate::api::conditions::Condition;
     shortname = "bs",
     derive = "PartialEq",
     derive = "Default",
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct BoundSchemaSpec {
