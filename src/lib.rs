@@ -8,5 +8,6 @@ pub mod controllers;
 pub mod init;
 pub mod kinds;
 pub mod onboarding;
+pub mod manifests;
 pub mod providers;
 pub mod runtime;

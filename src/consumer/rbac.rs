@@ -76,7 +76,7 @@ fn cluster_role_ref(name: &str) -> RoleRef {
 #[must_use]
 pub fn binder_cluster_role() -> ClusterRole {
     ClusterRole {
-        metadata: metadata(keys::SERVICE_ACCOUNT, None),
+        metadata: metadata(keys::CLUSTER_ROLE, None),
         rules: Some(
             BINDER_RULES
                 .iter()
@@ -91,8 +91,8 @@ pub fn binder_cluster_role() -> ClusterRole {
 #[must_use]
 pub fn binder_role_binding(namespace: &str) -> RoleBinding {
     RoleBinding {
-        metadata: metadata(keys::SERVICE_ACCOUNT, Some(namespace)),
-        role_ref: cluster_role_ref(keys::SERVICE_ACCOUNT),
+        metadata: metadata(keys::ROLE_BINDING, Some(namespace)),
+        role_ref: cluster_role_ref(keys::CLUSTER_ROLE),
         subjects: Some(vec![Subject {
             kind: "ServiceAccount".to_owned(),
             name: keys::SERVICE_ACCOUNT.to_owned(),
@@ -114,7 +114,7 @@ pub fn binder_service_account(namespace: &str) -> ServiceAccount {
 /// Secret that Kubernetes fills with a token of the consumer's `ServiceAccount`.
 #[must_use]
 pub fn binder_token_secret(namespace: &str) -> Secret {
-    let mut metadata = metadata(keys::SERVICE_ACCOUNT, Some(namespace));
+    let mut metadata = metadata(keys::TOKEN_SECRET, Some(namespace));
     metadata.annotations = Some(BTreeMap::from([(
         keys::SERVICE_ACCOUNT_NAME.to_owned(),
         keys::SERVICE_ACCOUNT.to_owned(),
