@@ -6,5 +6,6 @@ pub mod cli;
 pub mod consumer;
 pub mod controllers;
 pub mod init;
+pub mod manifests;
 pub mod providers;
 pub mod runtime;

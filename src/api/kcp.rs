@@ -205,7 +205,11 @@ pub struct BoundResourceSchema {
     /// Name of the [`ApiResourceSchema`] in the export's workspace.
     pub name: String,
     /// Its UID.
-    #[serde(rename = "UID", default, deserialize_with = "crate::api::wire::or_default")]
+    #[serde(
+        rename = "UID",
+        default,
+        deserialize_with = "crate::api::wire::or_default"
+    )]
     pub uid: String,
     /// Identity of the export, which tells our own export from others.
     #[serde(default, deserialize_with = "crate::api::wire::or_default")]
@@ -306,7 +310,7 @@ pub struct ApiResourceSchemaSpec {
     /// Its versions.
     #[serde(default, deserialize_with = "crate::api::wire::or_default")]
     pub versions: Vec<crate::api::v1alpha2::BoundSchemaVersion>,
-    /// How object names are checked, `DNS1123Label` or (default) `PathSegmentName`.
+    /// How object names are checked, `DNS1123Subdomain` (the default) or `PathSegmentName`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name_validation: Option<String>,
     /// How versions are converted.
@@ -475,7 +479,10 @@ mod tests {
             verbs: vec!["*".into()],
             ..PermissionClaim::default()
         };
-        let selector = ClaimSelector { match_all: true, ..ClaimSelector::default() };
+        let selector = ClaimSelector {
+            match_all: true,
+            ..ClaimSelector::default()
+        };
         let expected = AcceptableClaim {
             claim: ScopedClaim { claim, selector },
             state: CLAIM_ACCEPTED.into(),
@@ -501,7 +508,10 @@ mod tests {
             "status": { "URL": "https://host/clusters/abc", "phase": "Ready" },
         }))
         .unwrap();
-        assert_eq!(cluster.status.unwrap().url.as_deref(), Some("https://host/clusters/abc"));
+        assert_eq!(
+            cluster.status.unwrap().url.as_deref(),
+            Some("https://host/clusters/abc")
+        );
     }
 
     #[test]
@@ -509,7 +519,10 @@ mod tests {
         assert_eq!(ApiBinding::plural(&()), "apibindings");
         assert_eq!(ApiExport::plural(&()), "apiexports");
         assert_eq!(ApiResourceSchema::plural(&()), "apiresourceschemas");
-        assert_eq!(ApiExportEndpointSlice::plural(&()), "apiexportendpointslices");
+        assert_eq!(
+            ApiExportEndpointSlice::plural(&()),
+            "apiexportendpointslices"
+        );
         assert_eq!(Workspace::plural(&()), "workspaces");
         assert_eq!(LogicalCluster::plural(&()), "logicalclusters");
     }

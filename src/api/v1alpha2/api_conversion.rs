@@ -12,15 +12,12 @@ use super::shared::VERSION_PATTERN;
     group = "kube-bind.io",
     version = "v1alpha2",
     kind = "APIConversion",
+    doc = "Conversions between versions of an exported resource; reserved, read by nobody.",
     root = "ApiConversion",
     category = "kcp",
     derive = "PartialEq",
     derive = "Default",
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 pub struct ApiConversionSpec {
     /// One entry for each direction.

@@ -14,38 +14,18 @@ use crate::api::conditions::Condition;
     group = "kube-bind.io",
     version = "v1alpha2",
     kind = "APIServiceBindingBundle",
+    doc = "A consumer's use of everything that a provider exports to it.",
     root = "ApiServiceBindingBundle",
     status = "ApiServiceBindingBundleStatus",
     category = "kube-bindings",
     shortname = "sbb",
     derive = "PartialEq",
     derive = "Default",
-    printcolumn(
-        name = "Provider",
-        type_ = "string",
-        json_path = ".status.providerPrettyName"
-    ),
-    printcolumn(
-        name = "Resources",
-        type_ = "string",
-        priority = 1,
-        json_path = r".metadata.annotations.kube-bind\.io/resources"
-    ),
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
-    ),
-    printcolumn(
-        name = "Message",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].message"#
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn = r#"{"name":"Provider","type":"string","jsonPath":".status.providerPrettyName"}"#,
+    printcolumn = r#"{"name":"Resources","type":"string","priority":1,"jsonPath":".metadata.annotations.kube-bind\\.io/resources"}"#,
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
+    printcolumn = r#"{"name":"Message","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].message"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ApiServiceBindingBundleSpec {

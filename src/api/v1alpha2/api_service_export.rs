@@ -13,23 +13,15 @@ use crate::api::conditions::Condition;
     group = "kube-bind.io",
     version = "v1alpha2",
     kind = "APIServiceExport",
+    doc = "Resources that a consumer may use.",
     root = "ApiServiceExport",
     namespaced,
     status = "ApiServiceExportStatus",
     category = "kube-bindings",
     derive = "PartialEq",
     derive = "Default",
-    printcolumn(
-        name = "Established",
-        type_ = "string",
-        priority = 5,
-        json_path = r#".status.conditions[?(@.type=="Established")].status"#
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn = r#"{"name":"Established","type":"string","priority":5,"jsonPath":".status.conditions[?(@.type==\"Established\")].status"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ApiServiceExportSpec {

@@ -13,22 +13,15 @@ use crate::api::conditions::Condition;
     group = "kube-bind.io",
     version = "v1alpha2",
     kind = "APIServiceExportRequest",
+    doc = "A consumer's wish for resources.",
     root = "ApiServiceExportRequest",
     namespaced,
     status = "ApiServiceExportRequestStatus",
     category = "kube-bindings",
     derive = "PartialEq",
     derive = "Default",
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ApiServiceExportRequestSpec {

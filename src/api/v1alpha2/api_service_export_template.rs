@@ -13,26 +13,15 @@ use crate::api::conditions::Condition;
     group = "kube-bind.io",
     version = "v1alpha2",
     kind = "APIServiceExportTemplate",
+    doc = "A service on offer: resources and what comes with them.",
     root = "ApiServiceExportTemplate",
     status = "ApiServiceExportTemplateStatus",
     category = "kube-bind",
     derive = "PartialEq",
     derive = "Default",
-    printcolumn(
-        name = "Resources",
-        type_ = "string",
-        json_path = ".spec.resources[*].group"
-    ),
-    printcolumn(
-        name = "PermissionClaims",
-        type_ = "string",
-        json_path = ".spec.permissionClaims[*].resource"
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn = r#"{"name":"Resources","type":"string","jsonPath":".spec.resources[*].group"}"#,
+    printcolumn = r#"{"name":"PermissionClaims","type":"string","jsonPath":".spec.permissionClaims[*].resource"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ApiServiceExportTemplateSpec {

@@ -13,18 +13,15 @@ use crate::api::conditions::Condition;
     group = "kube-bind.io",
     version = "v1alpha2",
     kind = "APIServiceNamespace",
+    doc = "A namespace of the consumer, of the same name, and its counterpart in the provider's cluster.",
     root = "ApiServiceNamespace",
     namespaced,
     status = "ApiServiceNamespaceStatus",
     category = "kube-bindings",
     derive = "PartialEq",
     derive = "Default",
-    printcolumn(name = "Namespace", type_ = "string", json_path = ".status.namespace"),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn = r#"{"name":"Namespace","type":"string","jsonPath":".status.namespace"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 pub struct ApiServiceNamespaceSpec {}
 

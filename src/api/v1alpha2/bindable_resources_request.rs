@@ -15,23 +15,16 @@ use crate::api::keys;
     group = "kube-bind.io",
     version = "v1alpha2",
     kind = "BindableResourcesRequest",
+    doc = "A wish to bind; its response holds what a consumer needs to connect.",
     root = "BindableResourcesRequest",
     namespaced,
     status = "BindableResourcesRequestStatus",
     category = "kube-bindings",
     derive = "PartialEq",
     derive = "Default",
-    printcolumn(
-        name = "Template",
-        type_ = "string",
-        json_path = ".spec.templateRef.name"
-    ),
-    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn = r#"{"name":"Template","type":"string","jsonPath":".spec.templateRef.name"}"#,
+    printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct BindableResourcesRequestSpec {
@@ -113,6 +106,12 @@ pub struct BindingResourceResponse {
     /// Requests for the client to create; `null` in a Secret.
     #[serde(default)]
     pub requests: Option<Vec<ApiServiceExportRequest>>,
+    /// The consumer's contract namespace; over HTTP only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider_namespace: Option<String>,
+    /// Name of the request that was created; only where the backend created it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binding_name: Option<String>,
 }
 
 impl BindingResourceResponse {
@@ -125,6 +124,8 @@ impl BindingResourceResponse {
             authentication: BindingAuthentication::default(),
             kubeconfig: kubeconfig_base64,
             requests: None,
+            provider_namespace: None,
+            binding_name: None,
         }
     }
 }
@@ -141,7 +142,7 @@ impl std::fmt::Debug for BindingResourceResponse {
 /// How the consumer proved who it is; empty where no browser was involved.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BindingAuthentication {
-    /// The session of an OAuth2 code grant.
+    /// The session of an `OAuth2` code grant.
     #[serde(
         rename = "oauth2CodeGrant",
         default,
@@ -150,7 +151,7 @@ pub struct BindingAuthentication {
     pub oauth2_code_grant: Option<CodeGrantSession>,
 }
 
-/// The session of an OAuth2 code grant.
+/// The session of an `OAuth2` code grant.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CodeGrantSession {
     /// Session id.

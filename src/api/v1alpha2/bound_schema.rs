@@ -18,6 +18,7 @@ use crate::api::conditions::Condition;
     group = "kube-bind.io",
     version = "v1alpha2",
     kind = "BoundSchema",
+    doc = "The schema of an exported resource as one consumer gets it.",
     root = "BoundSchema",
     namespaced,
     status = "BoundSchemaStatus",
@@ -25,11 +26,7 @@ use crate::api::conditions::Condition;
     shortname = "bs",
     derive = "PartialEq",
     derive = "Default",
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct BoundSchemaSpec {
@@ -121,6 +118,7 @@ pub struct BoundSchemaVersion {
     pub schema: serde_json::Value,
     /// Its subresources; always written, even if empty.
     #[serde(default, deserialize_with = "crate::api::wire::or_default")]
+    #[schemars(extend("default" = null))]
     pub subresources: Subresources,
     /// Columns for the command line.
     #[serde(
@@ -224,6 +222,7 @@ pub struct WebhookConversion {
     pub client_config: Option<WebhookClientConfig>,
     /// Versions of the review object it understands.
     #[serde(default, deserialize_with = "crate::api::wire::or_default")]
+    #[schemars(extend("default" = null))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub conversion_review_versions: Vec<String>,
 }

@@ -14,16 +14,13 @@ use crate::api::conditions::Condition;
     group = "kube-bind.io",
     version = "v1alpha2",
     kind = "Cluster",
+    doc = "The provider's cluster, a singleton named default.",
     root = "Cluster",
     status = "ClusterStatus",
     category = "kube-bind",
     derive = "PartialEq",
     derive = "Default",
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
-    )
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#
 )]
 pub struct ClusterSpec {}
 

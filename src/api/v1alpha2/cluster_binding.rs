@@ -15,6 +15,7 @@ use crate::api::conditions::Condition;
     group = "kube-bind.io",
     version = "v1alpha2",
     kind = "ClusterBinding",
+    doc = "The contract with one consumer, a singleton named cluster in its contract namespace.",
     root = "ClusterBinding",
     namespaced,
     status = "ClusterBindingStatus",
@@ -23,14 +24,10 @@ use crate::api::conditions::Condition;
     derive = "Default",
     validation = Rule::new(r#"self.metadata.name == "cluster""#)
         .message("cluster binding name should be cluster"),
-    printcolumn(name = "Konnector Version", type_ = "string", json_path = ".status.konnectorVersion"),
-    printcolumn(name = "Last Heartbeat", type_ = "date", json_path = ".status.lastHeartbeatTime"),
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
-    ),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn = r#"{"name":"Konnector Version","type":"string","jsonPath":".status.konnectorVersion"}"#,
+    printcolumn = r#"{"name":"Last Heartbeat","type":"date","jsonPath":".status.lastHeartbeatTime"}"#,
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterBindingSpec {

@@ -13,26 +13,15 @@ use crate::api::conditions::Condition;
     group = "kube-bind.io",
     version = "v1alpha2",
     kind = "Collection",
+    doc = "Templates that belong together.",
     root = "Collection",
     status = "CollectionStatus",
     category = "kube-bind",
     derive = "PartialEq",
     derive = "Default",
-    printcolumn(
-        name = "Description",
-        type_ = "string",
-        json_path = ".spec.description"
-    ),
-    printcolumn(
-        name = "Templates",
-        type_ = "string",
-        json_path = ".spec.templates[*].name"
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn = r#"{"name":"Description","type":"string","jsonPath":".spec.description"}"#,
+    printcolumn = r#"{"name":"Templates","type":"string","jsonPath":".spec.templates[*].name"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 pub struct CollectionSpec {
     /// For people.
