@@ -7,7 +7,7 @@ pub mod consumer;
 pub mod controllers;
 pub mod init;
 pub mod kinds;
-pub mod onboarding;
 pub mod manifests;
+pub mod onboarding;
 pub mod providers;
 pub mod runtime;

@@ -130,7 +130,10 @@ impl Error {
     pub fn reason(&self) -> Option<&'static str> {
         match self {
             Self::Refused(refusal) => Some(refusal.reason()),
-            Self::Call(CallError { cause: Cause::Forbidden(_), .. }) => Some("Forbidden"),
+            Self::Call(CallError {
+                cause: Cause::Forbidden(_),
+                ..
+            }) => Some("Forbidden"),
             _ => None,
         }
     }
@@ -149,14 +152,21 @@ pub struct Onboarding {
 
 impl Onboarding {
     /// Brings one consumer as far as it goes now.
-    pub async fn advance(&self, cluster: &Cluster, consumer: &Consumer<'_>) -> Result<Progress, Error> {
+    pub async fn advance(
+        &self,
+        cluster: &Cluster,
+        consumer: &Consumer<'_>,
+    ) -> Result<Progress, Error> {
         let namespace = self.namespace(cluster, consumer).await?;
         let (changed, token) = self.contents(cluster, consumer, &namespace).await?;
         let Some(token) = token else {
             return self.waiting(cluster, &namespace);
         };
         let desired = self.kubeconfig(cluster, &namespace, token)?;
-        let binding = self.kinds.cluster_bindings.get(cluster, &namespace, keys::CLUSTER_BINDING);
+        let binding = self
+            .kinds
+            .cluster_bindings
+            .get(cluster, &namespace, keys::CLUSTER_BINDING);
         let secret_name = binding.map_or_else(
             || keys::KUBECONFIG_SECRET.to_owned(),
             |binding| binding.spec.kubeconfig_secret_ref.name.clone(),
@@ -175,32 +185,46 @@ impl Onboarding {
         let kubeconfig = if same {
             yaml
         } else {
-            self.write_kubeconfig(cluster, &namespace, &secret_name, &desired, yaml).await?
+            self.write_kubeconfig(cluster, &namespace, &secret_name, &desired, yaml)
+                .await?
         };
-        Ok(Progress::Ready(Access { namespace, kubeconfig }))
+        Ok(Progress::Ready(Access {
+            namespace,
+            kubeconfig,
+        }))
     }
 
     fn waiting(&self, cluster: &Cluster, namespace: &str) -> Result<Progress, Error> {
-        let secret = self.kinds.secrets.get(cluster, namespace, keys::TOKEN_SECRET);
+        let secret = self
+            .kinds
+            .secrets
+            .get(cluster, namespace, keys::TOKEN_SECRET);
         let created = secret.and_then(|secret| secret.metadata.creation_timestamp.clone());
-        let age = created.and_then(|at| {
-            Duration::try_from(jiff::Timestamp::now().duration_since(at.0)).ok()
-        });
+        let age = created
+            .and_then(|at| Duration::try_from(jiff::Timestamp::now().duration_since(at.0)).ok());
         if age.is_some_and(|age| age > TOKEN_DEADLINE) {
-            return Err(Error::NoToken(ObjKey::new(&cluster.id, namespace, keys::TOKEN_SECRET)));
+            return Err(Error::NoToken(ObjKey::new(
+                &cluster.id,
+                namespace,
+                keys::TOKEN_SECRET,
+            )));
         }
         Ok(Progress::Waiting(TOKEN_DEADLINE + Duration::from_secs(1)))
     }
 
     async fn namespace(&self, cluster: &Cluster, consumer: &Consumer<'_>) -> Result<String, Error> {
         let kind = &self.kinds.namespaces;
-        let computed = names::contract_namespace(&self.settings.namespace_prefix, consumer.identity);
+        let computed =
+            names::contract_namespace(&self.settings.namespace_prefix, consumer.identity);
         let relevant = |meta: &ObjectMeta| {
             plan::identity_of(meta) == Some(consumer.identity)
                 || meta.name.as_deref() == Some(computed.as_str())
         };
-        let mut seen: Vec<Arc<PartialObjectMeta<Namespace>>> =
-            kind.list(cluster).into_iter().filter(|object| relevant(&object.metadata)).collect();
+        let mut seen: Vec<Arc<PartialObjectMeta<Namespace>>> = kind
+            .list(cluster)
+            .into_iter()
+            .filter(|object| relevant(&object.metadata))
+            .collect();
         // Twice at most: the second time with the live object that was in the way of the first.
         for second in [false, true] {
             let bindings: BTreeMap<String, Arc<ClusterBinding>> = seen
@@ -208,17 +232,17 @@ impl Onboarding {
                 .filter_map(|object| object.metadata.name.clone())
                 .filter_map(|name| {
                     let binding =
-                        self.kinds.cluster_bindings.get(cluster, &name, keys::CLUSTER_BINDING)?;
+                        self.kinds
+                            .cluster_bindings
+                            .get(cluster, &name, keys::CLUSTER_BINDING)?;
                     Some((name, binding))
                 })
                 .collect();
             let metas: Vec<&ObjectMeta> = seen.iter().map(|object| &object.metadata).collect();
-            let wanted = plan::namespace(
-                consumer,
-                &self.settings.namespace_prefix,
-                &metas,
-                |name| bindings.get(name).map(|binding| &**binding),
-            )?;
+            let wanted =
+                plan::namespace(consumer, &self.settings.namespace_prefix, &metas, |name| {
+                    bindings.get(name).map(|binding| &**binding)
+                })?;
             match wanted {
                 NamespacePlan::Use(meta) => return Ok(meta.name.unwrap_or_default()),
                 NamespacePlan::Patch(meta, fields) => {
@@ -233,7 +257,9 @@ impl Onboarding {
                     Err(_) => {}
                 },
             }
-            let Some(live) = kind.get_live(cluster, "", &computed).await? else { continue };
+            let Some(live) = kind.get_live(cluster, "", &computed).await? else {
+                continue;
+            };
             seen.push(Arc::new(PartialObjectMeta {
                 types: None,
                 metadata: live.metadata,
@@ -252,10 +278,16 @@ impl Onboarding {
     ) -> Result<(bool, Option<SecretString>), Error> {
         let kinds = &self.kinds;
         let role = kinds.cluster_roles.get(cluster, "", keys::CLUSTER_ROLE);
-        let role_binding = kinds.role_bindings.get(cluster, namespace, keys::ROLE_BINDING);
-        let binding = kinds.cluster_bindings.get(cluster, namespace, keys::CLUSTER_BINDING);
+        let role_binding = kinds
+            .role_bindings
+            .get(cluster, namespace, keys::ROLE_BINDING);
+        let binding = kinds
+            .cluster_bindings
+            .get(cluster, namespace, keys::CLUSTER_BINDING);
         let token_secret = kinds.secrets.get(cluster, namespace, keys::TOKEN_SECRET);
-        let service_account = kinds.service_accounts.get(cluster, namespace, keys::SERVICE_ACCOUNT);
+        let service_account = kinds
+            .service_accounts
+            .get(cluster, namespace, keys::SERVICE_ACCOUNT);
         let seen = Contents {
             service_account: service_account.is_some(),
             token_secret: token_secret.is_some(),
@@ -290,7 +322,9 @@ impl Onboarding {
                     let created = exists_is_fine(kinds.secrets.create(cluster, &object).await)?;
                     if !created {
                         // One of v0.8.1 has no label, so no watch of ours shows it.
-                        let live = kinds.secrets.get_live(cluster, namespace, keys::TOKEN_SECRET);
+                        let live = kinds
+                            .secrets
+                            .get_live(cluster, namespace, keys::TOKEN_SECRET);
                         token = live.await?.as_ref().and_then(token_of);
                     }
                 }
@@ -302,7 +336,11 @@ impl Onboarding {
         Ok((rights_changed, token))
     }
 
-    async fn create_cluster_role(&self, cluster: &Cluster, role: &ClusterRole) -> Result<(), Error> {
+    async fn create_cluster_role(
+        &self,
+        cluster: &Cluster,
+        role: &ClusterRole,
+    ) -> Result<(), Error> {
         let kind = &self.kinds.cluster_roles;
         if exists_is_fine(kind.create(cluster, role).await)? {
             return Ok(());
@@ -322,13 +360,20 @@ impl Onboarding {
 
     /// In a contract namespace of ours the names of the contract are ours, so what v0.8.1 made there
     /// without a label is put right rather than refused.
-    async fn create_role_binding(&self, cluster: &Cluster, wanted: RoleBinding) -> Result<(), Error> {
+    async fn create_role_binding(
+        &self,
+        cluster: &Cluster,
+        wanted: RoleBinding,
+    ) -> Result<(), Error> {
         let kind = &self.kinds.role_bindings;
         if exists_is_fine(kind.create(cluster, &wanted).await)? {
             return Ok(());
         }
         let namespace = wanted.metadata.namespace.clone().unwrap_or_default();
-        let Some(live) = kind.get_live(cluster, &namespace, keys::ROLE_BINDING).await? else {
+        let Some(live) = kind
+            .get_live(cluster, &namespace, keys::ROLE_BINDING)
+            .await?
+        else {
             return Ok(());
         };
         if live.role_ref != wanted.role_ref {
@@ -339,7 +384,14 @@ impl Onboarding {
             });
         }
         if live.subjects != wanted.subjects {
-            kind.replace(cluster, &RoleBinding { subjects: wanted.subjects, ..live }).await?;
+            kind.replace(
+                cluster,
+                &RoleBinding {
+                    subjects: wanted.subjects,
+                    ..live
+                },
+            )
+            .await?;
         }
         Ok(())
     }
@@ -354,7 +406,10 @@ impl Onboarding {
         let name = in_kcp.then(|| cluster.id.as_str());
         let external = self.settings.external_address.as_ref();
         let server = consumer_server(cluster.endpoint.uri(), name, external).map_err(|source| {
-            Error::Address { cluster: cluster.id.to_string(), source }
+            Error::Address {
+                cluster: cluster.id.to_string(),
+                source,
+            }
         })?;
         Ok(Kubeconfig {
             server,
@@ -376,7 +431,11 @@ impl Onboarding {
             }
             tokio::time::sleep(Duration::from_millis(pause)).await;
         }
-        Err(Error::NotEffective(ObjKey::new(&cluster.id, namespace, keys::SERVICE_ACCOUNT)))
+        Err(Error::NotEffective(ObjKey::new(
+            &cluster.id,
+            namespace,
+            keys::SERVICE_ACCOUNT,
+        )))
     }
 
     async fn write_kubeconfig(
@@ -399,7 +458,10 @@ impl Onboarding {
             kind.create(cluster, &secret).await?;
             return Ok(yaml);
         };
-        let bytes = live.data.as_ref().and_then(|data| data.get(keys::KUBECONFIG_KEY));
+        let bytes = live
+            .data
+            .as_ref()
+            .and_then(|data| data.get(keys::KUBECONFIG_KEY));
         if let Some(bytes) = bytes
             && let Ok(known) = Kubeconfig::parse(&bytes.0)
             && known.same_access(desired)
@@ -418,7 +480,10 @@ impl Onboarding {
 fn exists_is_fine<T>(result: Result<T, CallError>) -> Result<bool, CallError> {
     match result {
         Ok(_) => Ok(true),
-        Err(CallError { cause: Cause::Exists, .. }) => Ok(false),
+        Err(CallError {
+            cause: Cause::Exists,
+            ..
+        }) => Ok(false),
         Err(err) => Err(err),
     }
 }
@@ -437,7 +502,10 @@ fn access_review(cluster: &Cluster, namespace: &str) -> SubjectAccessReview {
     ];
     SubjectAccessReview {
         spec: SubjectAccessReviewSpec {
-            user: Some(format!("system:serviceaccount:{namespace}:{}", keys::SERVICE_ACCOUNT)),
+            user: Some(format!(
+                "system:serviceaccount:{namespace}:{}",
+                keys::SERVICE_ACCOUNT
+            )),
             groups: Some(groups.to_vec()),
             extra,
             resource_attributes: Some(ResourceAttributes {

@@ -79,7 +79,7 @@ pub(super) struct Cli {
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Subcommand {
-    /// Prepare a kcp workspace for the backend: `APIResourceSchemas`, APIExport, service account and its kubeconfig
+    /// Prepare a kcp workspace for the backend: schemas, APIExport, service account and its kubeconfig
     Init(InitArgs),
 }
 
@@ -146,7 +146,7 @@ pub(super) struct AccessArgs {
     /// `kubernetes` (one cluster) or `kcp` (every workspace that bound the APIExport)
     #[arg(long, value_name = "PROVIDER", default_value = "kubernetes")]
     pub(super) multicluster_runtime_provider: String,
-    /// kcp: `APIExportEndpointSlice` to watch in the workspace of the kubeconfig
+    /// kcp: endpoint slice of the APIExport, to watch in the workspace of the kubeconfig
     #[arg(long, value_name = "NAME", default_value = "kube-bind.io")]
     pub(super) apiexport_endpoint_slice_name: String,
     /// kubernetes: https URL that replaces the host of the kubeconfig. kcp: the one virtual workspace URL to use instead of
@@ -169,7 +169,7 @@ pub(super) struct AccessArgs {
         default_missing_value = "true"
     )]
     pub(super) serve_export_workspace: bool,
-    /// kcp: `APIBindings` whose name starts with one of these get no templates; takes effect with exports
+    /// kcp: an APIBinding whose name starts with one of these gets no templates; takes effect with exports
     #[arg(
         long,
         value_name = "LIST",

@@ -370,7 +370,7 @@ fn wrong_values_are_refused_naming_the_allowed_ones() {
         ),
         (
             "--schema-sync-interval=5",
-            r#"--schema-sync-interval: "5" is not a duration; write a number and a unit each, such as 30s, 5m or 1h30m"#.to_owned(),
+            r#"--schema-sync-interval: duration "5" lacks a unit; use ns, us, ms, s, m or h, as in 10s"#.to_owned(),
         ),
         (
             "--external-address=http://x",

@@ -7,6 +7,8 @@ use std::time::Duration;
 use http::Uri;
 use thiserror::Error;
 
+use crate::api::duration::{GoDuration, ParseError};
+
 /// Why a value was refused. The flag is named by [`super::ConfigError`].
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ValueError {
@@ -22,8 +24,8 @@ pub enum ValueError {
     #[error("must not be empty; leave the flag out to get its default")]
     Empty,
     /// Not a Go duration.
-    #[error("{0:?} is not a duration; write a number and a unit each, such as 30s, 5m or 1h30m")]
-    Duration(String),
+    #[error("{0}")]
+    Duration(#[from] ParseError),
     /// A duration below the minimum.
     #[error("{given} is too short; the shortest allowed is {minimum}")]
     TooShort {
@@ -195,7 +197,7 @@ pub(super) fn go_bool(given: &str) -> Result<bool, String> {
 
 /// At least ten seconds (contract flags.md 3, rule 7).
 pub(super) fn schema_sync_interval(given: &str) -> Result<Duration, ValueError> {
-    let interval = parse_go_duration(given)?;
+    let interval = GoDuration::parse_non_negative(given)?.to_std();
     if interval < Duration::from_secs(10) {
         return Err(ValueError::TooShort {
             given: given.to_owned(),
@@ -203,45 +205,6 @@ pub(super) fn schema_sync_interval(given: &str) -> Result<Duration, ValueError> 
         });
     }
     Ok(interval)
-}
-
-/// A non-negative duration in Go's notation. Negative ones are refused like malformed ones: no flag allows them.
-fn parse_go_duration(given: &str) -> Result<Duration, ValueError> {
-    let malformed = || ValueError::Duration(given.to_owned());
-    let text = given.strip_prefix('+').unwrap_or(given);
-    if text == "0" {
-        return Ok(Duration::ZERO);
-    }
-    let mut total = Duration::ZERO;
-    let mut rest = text;
-    while !rest.is_empty() {
-        let number_end = rest
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .ok_or_else(malformed)?;
-        let (number, tail) = rest.split_at(number_end);
-        let unit_end = tail
-            .find(|c: char| c.is_ascii_digit() || c == '.')
-            .unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at(unit_end);
-        let nanoseconds: f64 = match unit {
-            "ns" => 1.0,
-            "us" | "µs" | "μs" => 1e3,
-            "ms" => 1e6,
-            "s" => 1e9,
-            "m" => 60e9,
-            "h" => 3600e9,
-            _ => return Err(malformed()),
-        };
-        let number: f64 = number.parse().map_err(|_| malformed())?;
-        let part =
-            Duration::try_from_secs_f64(number * nanoseconds / 1e9).map_err(|_| malformed())?;
-        total = total.checked_add(part).ok_or_else(malformed)?;
-        rest = tail;
-    }
-    if text.is_empty() {
-        return Err(malformed());
-    }
-    Ok(total)
 }
 
 /// `--server-url`, without a trailing slash.
@@ -381,33 +344,6 @@ pub(super) fn object_name(given: &str) -> Result<String, ValueError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn go_durations_are_read_as_go_reads_them() {
-        for (text, expected) in [
-            ("5m", Duration::from_mins(5)),
-            ("1h30m", Duration::from_mins(90)),
-            ("1.5h", Duration::from_mins(90)),
-            (".5s", Duration::from_millis(500)),
-            ("1m0.5s", Duration::from_millis(60_500)),
-            ("10us", Duration::from_micros(10)),
-            ("10µs", Duration::from_micros(10)),
-            ("7ns", Duration::from_nanos(7)),
-            ("+2ms", Duration::from_millis(2)),
-            ("0", Duration::ZERO),
-        ] {
-            assert_eq!(parse_go_duration(text), Ok(expected), "{text}");
-        }
-        for text in [
-            "", "+", "5", "m", "5 m", "-5m", "1.2.3s", ".s", "5d", "1e400h", "5m3",
-        ] {
-            assert_eq!(
-                parse_go_duration(text),
-                Err(ValueError::Duration(text.to_owned())),
-                "{text}"
-            );
-        }
-    }
 
     #[test]
     fn lists_are_split_as_pflag_does() {

@@ -107,7 +107,10 @@ fn annotation<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a str> {
 }
 
 fn has_our_label(meta: &ObjectMeta) -> bool {
-    let label = meta.labels.as_ref().and_then(|labels| labels.get(keys::LABEL_MANAGED));
+    let label = meta
+        .labels
+        .as_ref()
+        .and_then(|labels| labels.get(keys::LABEL_MANAGED));
     label.is_some_and(|value| value == keys::TRUE)
 }
 
@@ -152,7 +155,9 @@ pub fn namespace<'a>(
             if namespaces.iter().any(|meta| name_of(meta) == computed) {
                 return Err(Refusal::NameTaken(computed));
             }
-            Ok(NamespacePlan::Create(Box::new(new_namespace(consumer, computed))))
+            Ok(NamespacePlan::Create(Box::new(new_namespace(
+                consumer, computed,
+            ))))
         }
         [meta] if meta.deletion_timestamp.is_some() => Err(Refusal::Deleting(name_of(meta))),
         [meta] => existing(consumer, meta),
@@ -165,11 +170,20 @@ pub fn namespace<'a>(
 
 fn new_namespace(consumer: &Consumer<'_>, name: String) -> Namespace {
     let mut annotations = BTreeMap::from([
-        (keys::ANNOTATION_IDENTITY.to_owned(), consumer.identity.to_owned()),
-        (keys::ANNOTATION_BOUND_BY.to_owned(), consumer.binder.as_str().to_owned()),
+        (
+            keys::ANNOTATION_IDENTITY.to_owned(),
+            consumer.identity.to_owned(),
+        ),
+        (
+            keys::ANNOTATION_BOUND_BY.to_owned(),
+            consumer.binder.as_str().to_owned(),
+        ),
     ]);
     if !consumer.author.is_empty() {
-        annotations.insert(keys::ANNOTATION_AUTHOR.to_owned(), consumer.author.to_owned());
+        annotations.insert(
+            keys::ANNOTATION_AUTHOR.to_owned(),
+            consumer.author.to_owned(),
+        );
     }
     if let Some(template) = consumer.template {
         annotations.insert(keys::ANNOTATION_TEMPLATES.to_owned(), template.to_owned());
@@ -180,7 +194,10 @@ fn new_namespace(consumer: &Consumer<'_>, name: String) -> Namespace {
         annotations: Some(annotations),
         ..ObjectMeta::default()
     };
-    Namespace { metadata, ..Namespace::default() }
+    Namespace {
+        metadata,
+        ..Namespace::default()
+    }
 }
 
 /// Metadata of an object of ours in a namespace.
@@ -220,7 +237,10 @@ fn existing(consumer: &Consumer<'_>, meta: &ObjectMeta) -> Result<NamespacePlan,
         }
     }
     if annotation(meta, keys::ANNOTATION_IDENTITY).is_none() {
-        annotations.insert(keys::ANNOTATION_IDENTITY.to_owned(), json!(consumer.identity));
+        annotations.insert(
+            keys::ANNOTATION_IDENTITY.to_owned(),
+            json!(consumer.identity),
+        );
         annotations.insert(keys::ANNOTATION_IDENTITY_LEGACY.to_owned(), Value::Null);
     }
     if let Some(template) = consumer.template {
@@ -244,7 +264,10 @@ fn existing(consumer: &Consumer<'_>, meta: &ObjectMeta) -> Result<NamespacePlan,
     if patch.is_empty() {
         Ok(NamespacePlan::Use(meta.clone()))
     } else {
-        Ok(NamespacePlan::Patch(meta.clone(), json!({ "metadata": patch })))
+        Ok(NamespacePlan::Patch(
+            meta.clone(),
+            json!({ "metadata": patch }),
+        ))
     }
 }
 
@@ -293,7 +316,9 @@ pub fn contents(
 ) -> Vec<Step> {
     let mut steps = Vec::new();
     if !seen.service_account {
-        steps.push(Step::ServiceAccount(Box::new(rbac::binder_service_account(namespace))));
+        steps.push(Step::ServiceAccount(Box::new(
+            rbac::binder_service_account(namespace),
+        )));
     }
     let role = rbac::binder_cluster_role();
     match seen.cluster_role {
@@ -314,7 +339,9 @@ pub fn contents(
         }))),
     }
     if !seen.token_secret {
-        steps.push(Step::TokenSecret(Box::new(rbac::binder_token_secret(namespace))));
+        steps.push(Step::TokenSecret(Box::new(rbac::binder_token_secret(
+            namespace,
+        ))));
     }
     if seen.cluster_binding.is_none() {
         let binding = cluster_binding(consumer, provider_pretty_name, namespace);
@@ -332,7 +359,11 @@ fn cluster_binding(consumer: &Consumer<'_>, pretty_name: &str, namespace: &str) 
     let annotations = texts.into_iter().filter(|(_, text)| !text.is_empty());
     ClusterBinding {
         metadata: ObjectMeta {
-            annotations: Some(annotations.map(|(k, v)| (k.to_owned(), v.to_owned())).collect()),
+            annotations: Some(
+                annotations
+                    .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                    .collect(),
+            ),
             ..metadata(namespace, keys::CLUSTER_BINDING)
         },
         spec: ClusterBindingSpec {
@@ -356,7 +387,13 @@ mod tests {
 
     fn consumer(binder: &Binder) -> Consumer<'_> {
         let pretty_name = "cow";
-        Consumer { identity: IDENTITY, author: "ann", pretty_name, binder, template: None }
+        Consumer {
+            identity: IDENTITY,
+            author: "ann",
+            pretty_name,
+            binder,
+            template: None,
+        }
     }
 
     fn meta(name: &str, label: bool, annotations: &[(&str, &str)]) -> ObjectMeta {
@@ -364,7 +401,10 @@ mod tests {
             name: Some(name.into()),
             labels: label.then(managed),
             annotations: Some(
-                annotations.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+                annotations
+                    .iter()
+                    .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                    .collect(),
             ),
             ..ObjectMeta::default()
         }
@@ -389,7 +429,10 @@ mod tests {
             ),
             ..Namespace::default()
         };
-        assert_eq!(plan(&binder, &[]), Ok(NamespacePlan::Create(Box::new(expected))));
+        assert_eq!(
+            plan(&binder, &[]),
+            Ok(NamespacePlan::Create(Box::new(expected)))
+        );
     }
 
     #[test]
@@ -403,7 +446,10 @@ mod tests {
                 (keys::ANNOTATION_BOUND_BY, "namespace:team"),
             ],
         );
-        assert_eq!(plan(&binder, &[&known]), Ok(NamespacePlan::Use(known.clone())));
+        assert_eq!(
+            plan(&binder, &[&known]),
+            Ok(NamespacePlan::Use(known.clone()))
+        );
     }
 
     #[test]
@@ -425,23 +471,38 @@ mod tests {
              backend.kube-bind.io/transfer-to=namespace:other"
         );
         let annotations = known.annotations.as_mut().unwrap();
-        annotations.insert(keys::ANNOTATION_TRANSFER_TO.into(), "namespace:other".into());
+        annotations.insert(
+            keys::ANNOTATION_TRANSFER_TO.into(),
+            "namespace:other".into(),
+        );
         let patch = json!({ "metadata": { "annotations": {
             "backend.kube-bind.io/bound-by": "namespace:other",
             "backend.kube-bind.io/transfer-to": null,
         }}});
-        assert_eq!(plan(&binder, &[&known]), Ok(NamespacePlan::Patch(known.clone(), patch)));
+        assert_eq!(
+            plan(&binder, &[&known]),
+            Ok(NamespacePlan::Patch(known.clone(), patch))
+        );
     }
 
     #[test]
     fn a_namespace_that_we_did_not_make_is_never_used_whatever_its_annotations() {
         let binder = Binder::namespace("team");
         let squatter = meta(NAME, false, &[(keys::ANNOTATION_IDENTITY, IDENTITY)]);
-        assert_eq!(plan(&binder, &[&squatter]), Err(Refusal::NameTaken(NAME.into())));
+        assert_eq!(
+            plan(&binder, &[&squatter]),
+            Err(Refusal::NameTaken(NAME.into()))
+        );
         let collision = meta(NAME, true, &[(keys::ANNOTATION_IDENTITY, "someone-else")]);
-        assert_eq!(plan(&binder, &[&collision]), Err(Refusal::NameTaken(NAME.into())));
+        assert_eq!(
+            plan(&binder, &[&collision]),
+            Err(Refusal::NameTaken(NAME.into()))
+        );
         let elsewhere = meta("elsewhere", false, &[(keys::ANNOTATION_IDENTITY, IDENTITY)]);
-        assert!(matches!(plan(&binder, &[&elsewhere]), Ok(NamespacePlan::Create(_))));
+        assert!(matches!(
+            plan(&binder, &[&elsewhere]),
+            Ok(NamespacePlan::Create(_))
+        ));
     }
 
     #[test]
@@ -449,7 +510,9 @@ mod tests {
         let binder = Binder::namespace("team");
         let known = meta("old", false, &[(keys::ANNOTATION_IDENTITY, IDENTITY)]);
         let binding = cluster_binding(&consumer(&binder), "p", "old");
-        let plan = namespace(&consumer(&binder), "cluster-", &[&known], |_| Some(&binding));
+        let plan = namespace(&consumer(&binder), "cluster-", &[&known], |_| {
+            Some(&binding)
+        });
         let patch = json!({ "metadata": {
             "annotations": { "backend.kube-bind.io/bound-by": "namespace:team" },
             "labels": { "backend.kube-bind.io/managed": "true" },
@@ -461,8 +524,13 @@ mod tests {
     fn a_namespace_that_is_going_is_waited_for() {
         let binder = Binder::namespace("team");
         let mut known = meta(NAME, true, &[(keys::ANNOTATION_IDENTITY, IDENTITY)]);
-        known.deletion_timestamp = Some(crate::api::conditions::whole_seconds(jiff::Timestamp::UNIX_EPOCH));
-        assert_eq!(plan(&binder, &[&known]), Err(Refusal::Deleting(NAME.into())));
+        known.deletion_timestamp = Some(crate::api::conditions::whole_seconds(
+            jiff::Timestamp::UNIX_EPOCH,
+        ));
+        assert_eq!(
+            plan(&binder, &[&known]),
+            Err(Refusal::Deleting(NAME.into()))
+        );
     }
 
     #[test]
@@ -477,11 +545,15 @@ mod tests {
                 (keys::ANNOTATION_TEMPLATES, "a,b"),
             ],
         );
-        let with = |template| Consumer { template: Some(template), ..consumer(&binder) };
+        let with = |template| Consumer {
+            template: Some(template),
+            ..consumer(&binder)
+        };
         let b = namespace(&with("b"), "cluster-", &[&known], |_| None);
         assert_eq!(b, Ok(NamespacePlan::Use(known.clone())));
         let c = namespace(&with("c"), "cluster-", &[&known], |_| None);
-        let patch = json!({ "metadata": { "annotations": { "backend.kube-bind.io/templates": "a,b,c" }}});
+        let patch =
+            json!({ "metadata": { "annotations": { "backend.kube-bind.io/templates": "a,b,c" }}});
         assert_eq!(c, Ok(NamespacePlan::Patch(known.clone(), patch)));
     }
 
@@ -515,7 +587,8 @@ mod tests {
     #[test]
     fn foreign_edits_of_rights_are_put_right() {
         let binder = Binder::namespace("team");
-        let (mut role, mut binding) = (rbac::binder_cluster_role(), rbac::binder_role_binding(NAME));
+        let (mut role, mut binding) =
+            (rbac::binder_cluster_role(), rbac::binder_role_binding(NAME));
         role.rules = None;
         binding.subjects = None;
         let seen = Contents {

@@ -12,7 +12,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 
 use crate::api::keys;
 
-
 /// Rules of `ClusterRole` `kube-binder` in the order of contract objects.md 1.2: group, resource, verbs.
 const BINDER_RULES: [(&str, &str, &[&str]); 10] = [
     (keys::GROUP, "apiserviceexportrequests", ALL),
@@ -52,7 +51,10 @@ fn resource_rule(group: &str, resources: &[&str], verbs: &[&str]) -> PolicyRule 
 /// The label, as a whole set of labels.
 #[must_use]
 pub fn managed_labels() -> Option<BTreeMap<String, String>> {
-    Some(BTreeMap::from([(keys::LABEL_MANAGED.to_owned(), keys::TRUE.to_owned())]))
+    Some(BTreeMap::from([(
+        keys::LABEL_MANAGED.to_owned(),
+        keys::TRUE.to_owned(),
+    )]))
 }
 
 fn metadata(name: &str, namespace: Option<&str>) -> ObjectMeta {

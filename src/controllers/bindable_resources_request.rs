@@ -47,7 +47,9 @@ pub(super) struct Controller {
 pub(super) fn subscribe(kinds: &Arc<Kinds>, queue: &Arc<Queue>) {
     let (k, q) = (Arc::clone(kinds), Arc::clone(queue));
     kinds.namespaces.subscribe(move |fleet, delta| {
-        let identity = delta.object().and_then(|namespace| identity_of(&namespace.metadata));
+        let identity = delta
+            .object()
+            .and_then(|namespace| identity_of(&namespace.metadata));
         if let Some(identity) = identity {
             wake(&k, &q, fleet, &delta.scope.cluster, identity);
         }
@@ -55,7 +57,9 @@ pub(super) fn subscribe(kinds: &Arc<Kinds>, queue: &Arc<Queue>) {
     let (k, q) = (Arc::clone(kinds), Arc::clone(queue));
     kinds.secrets.subscribe(move |fleet, delta| {
         let Some(secret) = delta.object() else { return };
-        let Some(cluster) = fleet.cluster(&delta.scope.cluster) else { return };
+        let Some(cluster) = fleet.cluster(&delta.scope.cluster) else {
+            return;
+        };
         let namespace = secret.metadata.namespace.as_deref().unwrap_or_default();
         let namespace = k.namespaces.get(&cluster, "", namespace);
         if let Some(identity) = namespace.as_ref().and_then(|ns| identity_of(&ns.metadata)) {
@@ -72,7 +76,9 @@ fn wake(
     identity: &str,
 ) {
     // Without a handle the cluster is not served yet, and its engagement asks for everything.
-    let Some(cluster) = fleet.cluster(cluster) else { return };
+    let Some(cluster) = fleet.cluster(cluster) else {
+        return;
+    };
     for request in kinds.requests.list(&cluster) {
         let same = request.spec.cluster_identity.identity.as_deref() == Some(identity);
         if same && !phase_of(&request).is_final() {
@@ -82,7 +88,11 @@ fn wake(
 }
 
 fn phase_of(request: &BindableResourcesRequest) -> Phase {
-    request.status.as_ref().map(|status| status.phase.clone()).unwrap_or_default()
+    request
+        .status
+        .as_ref()
+        .map(|status| status.phase.clone())
+        .unwrap_or_default()
 }
 
 /// What can go wrong.
@@ -179,11 +189,20 @@ impl Controller {
         cluster: &Cluster,
         request: &BindableResourcesRequest,
     ) -> Result<Option<(Access, SecretKeyRef)>, Error> {
-        let identity = request.spec.cluster_identity.identity.as_deref().unwrap_or_default();
+        let identity = request
+            .spec
+            .cluster_identity
+            .identity
+            .as_deref()
+            .unwrap_or_default();
         names::check_identity(identity)
             .map_err(|err| Error::Invalid(format!("spec.clusterIdentity.identity: {err}")))?;
         ttl(request)?;
-        let template = request.spec.template_ref.as_ref().map(|template| template.name.as_str());
+        let template = request
+            .spec
+            .template_ref
+            .as_ref()
+            .map(|template| template.name.as_str());
         let template = template.filter(|name| !name.is_empty());
         if let Some(name) = template {
             self.template(cluster, name).await?;
@@ -212,7 +231,8 @@ impl Controller {
         }
         // The answer is final, so it is not given from a cache.
         let live = self.kinds.templates.get_live(cluster, "", name).await?;
-        live.map(|_| ()).ok_or_else(|| Error::NoTemplate(name.to_owned()))
+        live.map(|_| ())
+            .ok_or_else(|| Error::NoTemplate(name.to_owned()))
     }
 
     async fn respond(
@@ -246,15 +266,23 @@ impl Controller {
         };
         match kind.create(cluster, &secret).await {
             Ok(_) => return Ok(()),
-            Err(CallError { cause: Cause::Exists, .. }) => {}
+            Err(CallError {
+                cause: Cause::Exists,
+                ..
+            }) => {}
             Err(err) => return Err(Error::Secret(err)),
         }
-        let live = kind.get_live(cluster, namespace, &place.name).await.map_err(Error::Secret)?;
+        let live = kind
+            .get_live(cluster, namespace, &place.name)
+            .await
+            .map_err(Error::Secret)?;
         let Some(live) = live.filter(|live| owns(request, &live.metadata)) else {
             return Err(Error::ForeignSecret(place.name.clone()));
         };
         let fields = json!({ "data": { place.key.as_str(): data() } });
-        kind.patch(cluster, &live.metadata, fields).await.map_err(Error::Secret)?;
+        kind.patch(cluster, &live.metadata, fields)
+            .await
+            .map_err(Error::Secret)?;
         Ok(())
     }
 
@@ -265,7 +293,9 @@ impl Controller {
         request: &BindableResourcesRequest,
         err: &Error,
     ) -> Result<(), Error> {
-        let Some(reason) = err.reason() else { return Ok(()) };
+        let Some(reason) = err.reason() else {
+            return Ok(());
+        };
         // What passes within a moment is not worth a write.
         if Self::retry(err) == Retry::Conflict {
             return Ok(());
@@ -277,9 +307,18 @@ impl Controller {
         }
         let message = err.to_string();
         let now = Timestamp::now();
-        set_standard(&mut status.conditions, READY, &ConditionStatus::False, reason, &message, now);
+        set_standard(
+            &mut status.conditions,
+            READY,
+            &ConditionStatus::False,
+            reason,
+            &message,
+            now,
+        );
         if self.write_status(cluster, request, &status).await? && err.needs_someone() {
-            self.events.warn(cluster, &request.object_ref(&()), reason, &message).await;
+            self.events
+                .warn(cluster, &request.object_ref(&()), reason, &message)
+                .await;
         }
         Ok(())
     }
@@ -294,7 +333,10 @@ impl Controller {
         if request.status.as_ref() == Some(status) {
             return Ok(false);
         }
-        self.kinds.requests.patch_status(cluster, &request.metadata, json!(status)).await?;
+        self.kinds
+            .requests
+            .patch_status(cluster, &request.metadata, json!(status))
+            .await?;
         Ok(true)
     }
 
@@ -304,9 +346,14 @@ impl Controller {
         cluster: &Cluster,
         request: &BindableResourcesRequest,
     ) -> Result<Option<Duration>, Error> {
-        let Some(left) = time_left(request, Timestamp::now()) else { return Ok(None) };
+        let Some(left) = time_left(request, Timestamp::now()) else {
+            return Ok(None);
+        };
         if left.is_zero() {
-            self.kinds.requests.delete(cluster, &request.metadata).await?;
+            self.kinds
+                .requests
+                .delete(cluster, &request.metadata)
+                .await?;
             return Ok(None);
         }
         Ok(Some(left))
@@ -315,15 +362,18 @@ impl Controller {
 
 fn owns(request: &BindableResourcesRequest, meta: &ObjectMeta) -> bool {
     let owners = meta.owner_references.as_deref().unwrap_or_default();
-    owners.iter().any(|o| o.controller == Some(true) && Some(&o.uid) == request.metadata.uid.as_ref())
+    owners
+        .iter()
+        .any(|o| o.controller == Some(true) && Some(&o.uid) == request.metadata.uid.as_ref())
 }
 
 /// Where the response goes (objects.md section 10).
 fn secret_ref(request: &BindableResourcesRequest) -> SecretKeyRef {
     match &request.spec.kubeconfig_secret_ref {
-        Some(named) if named.key.is_empty() => {
-            SecretKeyRef { name: named.name.clone(), key: keys::KUBECONFIG_KEY.to_owned() }
-        }
+        Some(named) if named.key.is_empty() => SecretKeyRef {
+            name: named.name.clone(),
+            key: keys::KUBECONFIG_KEY.to_owned(),
+        },
         Some(named) => named.clone(),
         None => SecretKeyRef {
             name: names::response_secret(request.metadata.name.as_deref().unwrap_or_default()),
@@ -334,7 +384,9 @@ fn secret_ref(request: &BindableResourcesRequest) -> SecretKeyRef {
 
 /// How long the request lives after it finished.
 fn ttl(request: &BindableResourcesRequest) -> Result<Option<Duration>, Error> {
-    let Some(text) = request.spec.ttl_after_finished.as_deref() else { return Ok(None) };
+    let Some(text) = request.spec.ttl_after_finished.as_deref() else {
+        return Ok(None);
+    };
     match GoDuration::parse_non_negative(text) {
         Ok(ttl) => Ok(Some(ttl.to_std())),
         Err(_) => Err(Error::Invalid(format!(
@@ -364,7 +416,14 @@ fn succeeded(
     status.kubeconfig_secret_ref = Some(secret.clone());
     status.completion_time = Some(whole_seconds(now));
     let message = format!("Binding response secret {:?} is ready", secret.name);
-    set_standard(&mut status.conditions, READY, &ConditionStatus::True, "SecretReady", &message, now);
+    set_standard(
+        &mut status.conditions,
+        READY,
+        &ConditionStatus::True,
+        "SecretReady",
+        &message,
+        now,
+    );
     status
 }
 
@@ -397,7 +456,11 @@ mod tests {
             (None, 999, None),
         ] {
             let left = time_left(&request(ttl, Some(100)), at(now));
-            assert_eq!(left.map(|left| left.as_secs()), expected, "{ttl:?} at {now}");
+            assert_eq!(
+                left.map(|left| left.as_secs()),
+                expected,
+                "{ttl:?} at {now}"
+            );
         }
     }
 
@@ -414,8 +477,14 @@ mod tests {
     #[test]
     fn the_response_goes_where_the_request_says_or_to_the_names_of_the_contract() {
         let mut request = request(None, None);
-        let place = |name: &str, key: &str| SecretKeyRef { name: name.into(), key: key.into() };
-        assert_eq!(secret_ref(&request), place("bind-binding-response", "binding-response"));
+        let place = |name: &str, key: &str| SecretKeyRef {
+            name: name.into(),
+            key: key.into(),
+        };
+        assert_eq!(
+            secret_ref(&request),
+            place("bind-binding-response", "binding-response")
+        );
         request.spec.kubeconfig_secret_ref = Some(place("mine", ""));
         assert_eq!(secret_ref(&request), place("mine", "kubeconfig"));
         request.spec.kubeconfig_secret_ref = Some(place("mine", "k"));

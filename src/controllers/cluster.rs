@@ -55,7 +55,10 @@ pub(super) fn key(cluster: &ClusterId) -> ObjKey {
 pub(super) fn subscribe(kinds: &Kinds, queue: &Arc<Queue>) {
     let roles = Arc::clone(queue);
     kinds.cluster_roles.subscribe(move |_, delta| {
-        if delta.object().is_some_and(|role| role.metadata.name.as_deref() == Some(keys::OIDC_USER_ROLE)) {
+        if delta
+            .object()
+            .is_some_and(|role| role.metadata.name.as_deref() == Some(keys::OIDC_USER_ROLE))
+        {
             roles.add(key(&delta.scope.cluster));
         }
     });
@@ -84,7 +87,9 @@ pub(super) enum Error {
     #[error(
         "{kind} {} of cluster {cluster} exists and was not made by this backend, so users get no \
          rights; delete it, or hand it over with: kubectl label {kind} {} {}=true",
-        keys::OIDC_USER_ROLE, keys::OIDC_USER_ROLE, keys::LABEL_MANAGED
+        keys::OIDC_USER_ROLE,
+        keys::OIDC_USER_ROLE,
+        keys::LABEL_MANAGED
     )]
     Foreign {
         /// The kind, as kubectl takes it.
@@ -127,7 +132,10 @@ impl Controller {
         wanted.metadata.labels = rbac::managed_labels();
         match kind.create(cluster, &wanted).await {
             Ok(created) => Ok(created),
-            Err(CallError { cause: Cause::Exists, .. }) => {
+            Err(CallError {
+                cause: Cause::Exists,
+                ..
+            }) => {
                 let live = kind.get_live(cluster, "", keys::CLUSTER).await?;
                 Ok(Arc::new(live.unwrap_or(wanted)))
             }
@@ -139,21 +147,39 @@ impl Controller {
         if self.subjects.is_empty() {
             return self.remove_users(cluster, object).await;
         }
-        let Some(owner) = object.controller_owner_ref(&()) else { return Ok(()) };
-        let owner = OwnerReference { block_owner_deletion: Some(true), ..owner };
+        let Some(owner) = object.controller_owner_ref(&()) else {
+            return Ok(());
+        };
+        let owner = OwnerReference {
+            block_owner_deletion: Some(true),
+            ..owner
+        };
         let wanted = rbac::oidc_user_cluster_role(owner.clone());
         let kind = &self.kinds.cluster_roles;
         match kind.get(cluster, "", keys::OIDC_USER_ROLE) {
             Some(known) if known.rules == wanted.rules => {}
             Some(known) => {
-                let fixed = ClusterRole { rules: wanted.rules, ..(*known).clone() };
+                let fixed = ClusterRole {
+                    rules: wanted.rules,
+                    ..(*known).clone()
+                };
                 kind.replace(cluster, &fixed).await?;
             }
             None => match kind.create(cluster, &wanted).await {
-                Err(CallError { cause: Cause::Exists, .. }) => {
+                Err(CallError {
+                    cause: Cause::Exists,
+                    ..
+                }) => {
                     let live = kind.get_live(cluster, "", keys::OIDC_USER_ROLE).await?;
                     let live = adopt("clusterrole", cluster, object, live)?;
-                    kind.replace(cluster, &ClusterRole { rules: wanted.rules, ..live }).await?;
+                    kind.replace(
+                        cluster,
+                        &ClusterRole {
+                            rules: wanted.rules,
+                            ..live
+                        },
+                    )
+                    .await?;
                 }
                 result => drop(result?),
             },
@@ -164,14 +190,23 @@ impl Controller {
         match kind.get(cluster, "", keys::OIDC_USER_ROLE) {
             Some(known) if known.subjects == wanted.subjects => {}
             Some(known) => {
-                let fixed = ClusterRoleBinding { subjects: wanted.subjects, ..(*known).clone() };
+                let fixed = ClusterRoleBinding {
+                    subjects: wanted.subjects,
+                    ..(*known).clone()
+                };
                 kind.replace(cluster, &fixed).await?;
             }
             None => match kind.create(cluster, &wanted).await {
-                Err(CallError { cause: Cause::Exists, .. }) => {
+                Err(CallError {
+                    cause: Cause::Exists,
+                    ..
+                }) => {
                     let live = kind.get_live(cluster, "", keys::OIDC_USER_ROLE).await?;
                     let live = adopt("clusterrolebinding", cluster, object, live)?;
-                    let fixed = ClusterRoleBinding { subjects: wanted.subjects, ..live };
+                    let fixed = ClusterRoleBinding {
+                        subjects: wanted.subjects,
+                        ..live
+                    };
                     kind.replace(cluster, &fixed).await?;
                 }
                 result => drop(result?),
@@ -181,16 +216,32 @@ impl Controller {
     }
 
     /// Takes rights back that earlier flags gave.
-    async fn remove_users(&self, cluster: &Cluster, object: &v1alpha2::Cluster) -> Result<(), Error> {
-        if let Some(known) = self.kinds.cluster_role_bindings.get(cluster, "", keys::OIDC_USER_ROLE)
+    async fn remove_users(
+        &self,
+        cluster: &Cluster,
+        object: &v1alpha2::Cluster,
+    ) -> Result<(), Error> {
+        if let Some(known) = self
+            .kinds
+            .cluster_role_bindings
+            .get(cluster, "", keys::OIDC_USER_ROLE)
             && is_owned(&known.metadata, object)
         {
-            self.kinds.cluster_role_bindings.delete(cluster, &known.metadata).await?;
+            self.kinds
+                .cluster_role_bindings
+                .delete(cluster, &known.metadata)
+                .await?;
         }
-        if let Some(known) = self.kinds.cluster_roles.get(cluster, "", keys::OIDC_USER_ROLE)
+        if let Some(known) = self
+            .kinds
+            .cluster_roles
+            .get(cluster, "", keys::OIDC_USER_ROLE)
             && is_owned(&known.metadata, object)
         {
-            self.kinds.cluster_roles.delete(cluster, &known.metadata).await?;
+            self.kinds
+                .cluster_roles
+                .delete(cluster, &known.metadata)
+                .await?;
         }
         Ok(())
     }
@@ -201,12 +252,20 @@ impl Controller {
         object: &v1alpha2::Cluster,
         users: Option<&Error>,
     ) -> Result<(), Error> {
-        let known = object.status.as_ref().map_or(&[][..], |status| &status.conditions);
-        let users = users.filter(|err| Self::retry(err) == Retry::Denied).map(ToString::to_string);
+        let known = object
+            .status
+            .as_ref()
+            .map_or(&[][..], |status| &status.conditions);
+        let users = users
+            .filter(|err| Self::retry(err) == Retry::Denied)
+            .map(ToString::to_string);
         let wanted = plan(known, cluster, users, jiff::Timestamp::now());
         if let Some(conditions) = wanted {
             let status = json!({ "conditions": conditions });
-            self.kinds.clusters.patch_status(cluster, &object.metadata, status).await?;
+            self.kinds
+                .clusters
+                .patch_status(cluster, &object.metadata, status)
+                .await?;
         }
         Ok(())
     }
@@ -214,7 +273,9 @@ impl Controller {
 
 fn is_owned(meta: &ObjectMeta, object: &v1alpha2::Cluster) -> bool {
     let owners = meta.owner_references.as_deref().unwrap_or_default();
-    owners.iter().any(|owner| Some(&owner.uid) == object.metadata.uid.as_ref())
+    owners
+        .iter()
+        .any(|owner| Some(&owner.uid) == object.metadata.uid.as_ref())
 }
 
 /// Takes over a role that v0.8.1 made: it has no label, but our Cluster owns it.
@@ -233,7 +294,10 @@ where
             labels.insert(keys::LABEL_MANAGED.to_owned(), keys::TRUE.to_owned());
             Ok(live)
         }
-        _ => Err(Error::Foreign { kind, cluster: cluster.id.clone() }),
+        _ => Err(Error::Foreign {
+            kind,
+            cluster: cluster.id.clone(),
+        }),
     }
 }
 
@@ -295,7 +359,10 @@ mod tests {
     async fn a_missing_claim_is_said_once_and_cleared_when_it_is_granted() {
         let now = jiff::Timestamp::UNIX_EPOCH;
         let said = plan(&[], &cluster(&["secrets.core"]), None, now).unwrap();
-        let types: Vec<_> = said.iter().map(|c| (c.type_.as_str(), c.is_true())).collect();
+        let types: Vec<_> = said
+            .iter()
+            .map(|c| (c.type_.as_str(), c.is_true()))
+            .collect();
         assert_eq!(types, [("Ready", false), (CLAIMS_ACCEPTED, false)]);
         assert_eq!(
             said[1].message.as_deref(),

@@ -39,16 +39,25 @@ pub(super) struct Controller {
 
 impl Controller {
     pub(super) fn new(kinds: Arc<Kinds>) -> Self {
-        Self { kinds, sightings: Mutex::default() }
+        Self {
+            kinds,
+            sightings: Mutex::default(),
+        }
     }
 
     /// Notes the heartbeat of a binding; returns since when, by our own clock, it has been the same.
     fn sight(&self, key: &ObjKey, heartbeat: Timestamp, now: Timestamp) -> Timestamp {
-        let mut sightings = self.sightings.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sightings = self
+            .sightings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         match sightings.get_mut(key) {
             Some(known) if known.heartbeat == heartbeat => known.seen,
             Some(known) => {
-                *known = Sighting { heartbeat, seen: now };
+                *known = Sighting {
+                    heartbeat,
+                    seen: now,
+                };
                 now
             }
             None => {
@@ -61,7 +70,10 @@ impl Controller {
     }
 
     fn forget(&self, key: &ObjKey) {
-        self.sightings.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.sightings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(key);
     }
 }
 
@@ -78,17 +90,27 @@ impl Reconciler for Controller {
         if cluster.info.leaving {
             return Ok(None);
         }
-        let Some(object) = self.kinds.cluster_bindings.get(cluster, &key.namespace, &key.name) else {
+        let Some(object) = self
+            .kinds
+            .cluster_bindings
+            .get(cluster, &key.namespace, &key.name)
+        else {
             self.forget(key);
             return Ok(None);
         };
         let now = Timestamp::now();
-        let heartbeat = object.status.as_ref().and_then(|s| s.last_heartbeat_time.as_ref());
+        let heartbeat = object
+            .status
+            .as_ref()
+            .and_then(|s| s.last_heartbeat_time.as_ref());
         let alive_since = heartbeat.map(|time| self.sight(key, time.0, now));
         let plan = plan(&object, alive_since, now);
         if let Some(conditions) = plan.conditions {
             let status = json!({ "conditions": conditions });
-            self.kinds.cluster_bindings.patch_status(cluster, &object.metadata, status).await?;
+            self.kinds
+                .cluster_bindings
+                .patch_status(cluster, &object.metadata, status)
+                .await?;
         }
         Ok(plan.again)
     }
@@ -112,7 +134,10 @@ fn plan(object: &ClusterBinding, alive_since: Option<Timestamp>, now: Timestamp)
     let mut conditions = status.conditions.clone();
     let mut changed = conditions::set(&mut conditions, healthy, now);
     changed |= conditions::summarize(&mut conditions, now);
-    Plan { conditions: changed.then_some(conditions), again }
+    Plan {
+        conditions: changed.then_some(conditions),
+        again,
+    }
 }
 
 /// The table of contract objects.md section 2, with drift meaning the future.
@@ -122,7 +147,10 @@ fn healthy(
     now: Timestamp,
 ) -> (Condition, Option<Duration>) {
     let pending = |reason, message: &str| {
-        (Condition::failed(HEALTHY, Severity::Info, reason, message), None)
+        (
+            Condition::failed(HEALTHY, Severity::Info, reason, message),
+            None,
+        )
     };
     let (Some(heartbeat), Some(alive_since)) = (&status.last_heartbeat_time, alive_since) else {
         return pending("FirstHeartbeatPending", "Waiting for first heartbeat");
@@ -193,17 +221,77 @@ mod tests {
         let text = |text: &str| Some(text.to_owned());
         let hour = 3600;
         for (heartbeat, interval, since, now, expected) in [
-            (None, Some("5m0s"), 0, hour, (text("FirstHeartbeatPending"), text("Info"), None)),
-            (Some(hour), None, hour, hour, (text("HeartbeatIntervalMissing"), text("Info"), None)),
-            (Some(hour), Some("0s"), hour, hour, (text("HeartbeatIntervalMissing"), text("Info"), None)),
-            (Some(hour), Some("soon"), hour, hour, (text("HeartbeatIntervalMissing"), text("Info"), None)),
-            (Some(hour), Some("5m0s"), hour, hour, (None, None, Some(600_050))),
-            (Some(hour), Some("5m0s"), hour, hour + 599, (None, None, Some(1_050))),
-            (Some(hour), Some("5m0s"), hour, hour + 600, (text("HeartbeatTimeout"), text("Error"), None)),
-            (Some(hour + 9), Some("5m0s"), hour, hour, (None, None, Some(600_050))),
-            (Some(hour + 60), Some("5m0s"), hour, hour, (text("HeartbeatTimeDrift"), text("Warning"), Some(50_000))),
+            (
+                None,
+                Some("5m0s"),
+                0,
+                hour,
+                (text("FirstHeartbeatPending"), text("Info"), None),
+            ),
+            (
+                Some(hour),
+                None,
+                hour,
+                hour,
+                (text("HeartbeatIntervalMissing"), text("Info"), None),
+            ),
+            (
+                Some(hour),
+                Some("0s"),
+                hour,
+                hour,
+                (text("HeartbeatIntervalMissing"), text("Info"), None),
+            ),
+            (
+                Some(hour),
+                Some("soon"),
+                hour,
+                hour,
+                (text("HeartbeatIntervalMissing"), text("Info"), None),
+            ),
+            (
+                Some(hour),
+                Some("5m0s"),
+                hour,
+                hour,
+                (None, None, Some(600_050)),
+            ),
+            (
+                Some(hour),
+                Some("5m0s"),
+                hour,
+                hour + 599,
+                (None, None, Some(1_050)),
+            ),
+            (
+                Some(hour),
+                Some("5m0s"),
+                hour,
+                hour + 600,
+                (text("HeartbeatTimeout"), text("Error"), None),
+            ),
+            (
+                Some(hour + 9),
+                Some("5m0s"),
+                hour,
+                hour,
+                (None, None, Some(600_050)),
+            ),
+            (
+                Some(hour + 60),
+                Some("5m0s"),
+                hour,
+                hour,
+                (text("HeartbeatTimeDrift"), text("Warning"), Some(50_000)),
+            ),
             // A consumer that lives in 1970 is alive if its heartbeat moved under our eyes.
-            (Some(0), Some("5m0s"), hour, hour + 1, (None, None, Some(599_050))),
+            (
+                Some(0),
+                Some("5m0s"),
+                hour,
+                hour + 1,
+                (None, None, Some(599_050)),
+            ),
         ] {
             let status = status(heartbeat, interval);
             assert_eq!(reason(&status, since, now), expected, "{status:?} at {now}");
@@ -226,7 +314,11 @@ mod tests {
     fn the_konnectors_conditions_stay_and_a_second_look_writes_nothing() {
         let mut object = ClusterBinding::default();
         let mut before = status(Some(100), Some("5m0s"));
-        conditions::set(&mut before.conditions, Condition::ok("SecretValid"), at(100));
+        conditions::set(
+            &mut before.conditions,
+            Condition::ok("SecretValid"),
+            at(100),
+        );
         conditions::set(&mut before.conditions, Condition::ok("Ready"), at(100));
         object.status = Some(before);
         let written = plan(&object, Some(at(100)), at(101)).conditions.unwrap();
@@ -239,7 +331,11 @@ mod tests {
     #[test]
     fn a_heartbeat_counts_from_when_we_saw_it_change() {
         let controller = Controller::new(Arc::default());
-        let key = ObjKey::new(&crate::runtime::cluster::ClusterId::local(), "ns", "cluster");
+        let key = ObjKey::new(
+            &crate::runtime::cluster::ClusterId::local(),
+            "ns",
+            "cluster",
+        );
         assert_eq!(controller.sight(&key, at(50), at(1000)), at(50));
         assert_eq!(controller.sight(&key, at(51), at(1001)), at(1001));
         assert_eq!(controller.sight(&key, at(51), at(1002)), at(1001));

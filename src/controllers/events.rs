@@ -54,7 +54,11 @@ impl Events {
 fn event(about: &ObjectReference, reason: &str, message: &str, now: Timestamp) -> Event {
     let uid = about.uid.as_deref().unwrap_or_default();
     let digest = digest_of(format!("{uid} {reason}").as_bytes());
-    let suffix: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let suffix: String = digest
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     let name = about.name.as_deref().unwrap_or_default();
     // Names of Events have at most 253 characters.
     let name: String = name.chars().take(230).collect();
@@ -98,7 +102,10 @@ mod tests {
         };
         assert_eq!(name(&about, "A", 1), name(&about, "A", 2));
         assert_ne!(name(&about, "A", 1), name(&about, "B", 1));
-        let other = ObjectReference { uid: Some("u2".into()), ..about.clone() };
+        let other = ObjectReference {
+            uid: Some("u2".into()),
+            ..about.clone()
+        };
         assert_ne!(name(&about, "A", 1), name(&other, "A", 1));
     }
 }

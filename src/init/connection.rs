@@ -25,7 +25,7 @@ pub(super) struct Admin {
     config: Config,
     base: String,
     /// CA of the server, PEM.
-    pub(super) ca: Option<Vec<u8>>,
+    pub(super) ca: Vec<u8>,
 }
 
 impl Admin {
@@ -45,6 +45,7 @@ impl Admin {
         let config = Config::from_custom_kubeconfig(kubeconfig, &options)
             .await
             .map_err(load)?;
+        let ca = ca.ok_or(Error::NoCertificateAuthority)?;
         let config = ours(config);
         let base = base_url(&config.cluster_url);
         Ok(Self { config, base, ca })

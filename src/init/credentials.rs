@@ -64,49 +64,61 @@ fn token(secret: &Value) -> Option<SecretString> {
 }
 
 /// The kubeconfig of the backend: same shape as that of a consumer, on the export workspace.
-pub(super) fn kubeconfig(
-    admin: &Admin,
-    workspace: &Workspace,
-    token: SecretString,
-) -> Result<Kubeconfig, Error> {
-    let ca = admin.ca.clone().ok_or(Error::NoCertificateAuthority)?;
-    Ok(Kubeconfig {
+pub(super) fn kubeconfig(admin: &Admin, workspace: &Workspace, token: SecretString) -> Kubeconfig {
+    Kubeconfig {
         server: workspace.server.clone(),
-        ca_data: Some(ca),
+        ca_data: Some(admin.ca.clone()),
         tls_server_name: admin.tls_server_name(),
         namespace: keys::KUBE_BIND_NAMESPACE.to_owned(),
         token,
-    })
+    }
+}
+
+/// Finds out before anything is created whether the file can be written at the end.
+pub(super) fn check_output(path: &Path) -> Result<(), Error> {
+    let directory = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    let metadata = fs::metadata(directory.unwrap_or(Path::new("."))).and_then(|metadata| {
+        if metadata.is_dir() {
+            Ok(())
+        } else {
+            Err(ErrorKind::NotADirectory.into())
+        }
+    });
+    metadata.map_err(|source| Error::file("write", path, source))?;
+    existing(path).map(|_| ())
+}
+
+/// The kubeconfig that the file holds, if there is a file.
+fn existing(path: &Path) -> Result<Option<Kubeconfig>, Error> {
+    match fs::read(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::file("read", path, error)),
+        Ok(bytes) => Kubeconfig::parse(&bytes)
+            .map(Some)
+            .map_err(|_| Error::ForeignFile(path.to_owned())),
+    }
 }
 
 /// Writes the file for its owner only, and in one step: a running backend never reads half of it. Leaves it alone where it
 /// says the same already, and refuses to overwrite what init did not write.
 pub(super) fn write(path: &Path, kubeconfig: &Kubeconfig) -> Result<Outcome, Error> {
-    let failed = |action: &'static str| {
-        move |source| Error::File {
-            action,
-            path: path.to_owned(),
-            source,
-        }
-    };
-    let outcome = match fs::read(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Outcome::Created,
-        Err(error) => return Err(failed("read")(error)),
-        Ok(bytes) => {
-            let found =
-                Kubeconfig::parse(&bytes).map_err(|_| Error::ForeignFile(path.to_owned()))?;
-            let mode = fs::metadata(path)
-                .map_err(failed("read"))?
-                .permissions()
-                .mode();
-            if found.same_access(kubeconfig) && mode & 0o777 == 0o600 {
+    let outcome = match existing(path)? {
+        None => Outcome::Created,
+        Some(found) => {
+            let metadata = fs::metadata(path);
+            let metadata = metadata.map_err(|error| Error::file("read", path, error))?;
+            let private = metadata.permissions().mode() & 0o777 == 0o600;
+            if private && found.same_access(kubeconfig) {
                 return Ok(Outcome::Unchanged);
             }
             Outcome::Updated
         }
     };
     let yaml = kubeconfig.to_yaml();
-    replace_file(path, yaml.expose_secret().as_bytes()).map_err(failed("write"))?;
+    replace_file(path, yaml.expose_secret().as_bytes())
+        .map_err(|error| Error::file("write", path, error))?;
     Ok(outcome)
 }
 
@@ -191,10 +203,19 @@ mod tests {
         let directory = Directory::new("foreign");
         let path = directory.0.join("config");
         fs::write(&path, "apiVersion: v1\nkind: Config\nclusters: []\n").unwrap();
+        assert!(matches!(check_output(&path), Err(Error::ForeignFile(_))));
         assert!(matches!(
             write(&path, &kubeconfig("a")),
             Err(Error::ForeignFile(_))
         ));
+    }
+
+    #[test]
+    fn a_place_that_does_not_exist_is_noticed_at_the_start() {
+        let directory = Directory::new("missing");
+        assert!(check_output(Path::new("backend.kubeconfig")).is_ok());
+        let path = directory.0.join("no/backend.kubeconfig");
+        assert!(matches!(check_output(&path), Err(Error::File { .. })));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Errors of `init`: what was done, where, to which object, why it failed and what to do next.
 
 use std::error::Error as StdError;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kube::config::KubeconfigError;
@@ -86,6 +86,16 @@ pub enum Error {
     },
 }
 
+impl Error {
+    pub(super) fn file(action: &'static str, path: &Path, source: std::io::Error) -> Self {
+        Self::File {
+            action,
+            path: path.to_owned(),
+            source,
+        }
+    }
+}
+
 /// Why a request failed, and what to do about it.
 #[derive(Debug, Error)]
 pub enum Failure {
@@ -130,12 +140,12 @@ impl Failure {
         match error {
             kube::Error::Api(status) => match status.code {
                 401 => Self::Unauthenticated,
-                403 => Self::Forbidden(status.message.clone()),
+                403 => Self::Forbidden(one_line(&status.message)),
                 404 => Self::NotServed,
-                409 if status.reason == "Conflict" => Self::Conflict,
+                409 => Self::Conflict,
                 code => Self::Answer {
                     code,
-                    message: status.message.clone(),
+                    message: one_line(&status.message),
                 },
             },
             other @ kube::Error::Auth(_) => Self::Client(Box::new(other)),
@@ -153,6 +163,17 @@ impl Failure {
     }
 }
 
+/// What a proxy answers may be a page of HTML.
+fn one_line(message: &str) -> String {
+    const MAX: usize = 300;
+    let words: Vec<&str> = message.split_whitespace().collect();
+    let line = words.join(" ");
+    match line.char_indices().nth(MAX) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
+
 /// The innermost message: "connection refused" rather than the layers around it.
 fn root_cause(error: &dyn StdError) -> String {
     let mut innermost = error;
@@ -160,4 +181,15 @@ fn root_cause(error: &dyn StdError) -> String {
         innermost = source;
     }
     innermost.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_told_in_one_line() {
+        assert_eq!(one_line("<html>\n  <p>x</p>\n"), "<html> <p>x</p>");
+        assert_eq!(one_line(&"é".repeat(301)), format!("{}…", "é".repeat(300)));
+    }
 }

@@ -27,6 +27,7 @@ use crate::manifests;
 /// Prepares the workspace, printing one line a step to standard output.
 pub async fn run(config: InitConfig) -> Result<(), Error> {
     let admin = Admin::load(config.kubeconfig.as_deref(), config.context.as_deref()).await?;
+    credentials::check_output(&config.output)?;
     workspace::ensure(&admin, &config.workspace).await?;
     let workspace = admin.workspace(config.workspace.as_str())?;
     for object in wanted(&config.export_name)? {
@@ -34,7 +35,7 @@ pub async fn run(config: InitConfig) -> Result<(), Error> {
     }
     let token = credentials::ensure_token(&workspace).await?;
     let url = endpoint::ensure(&workspace, &config.export_name).await?;
-    let kubeconfig = credentials::kubeconfig(&admin, &workspace, token)?;
+    let kubeconfig = credentials::kubeconfig(&admin, &workspace, token);
     endpoint::wait_until_served(&kubeconfig, &url).await?;
     let outcome = credentials::write(&config.output, &kubeconfig)?;
     report(outcome, &format!("kubeconfig {}", config.output.display()));

@@ -41,11 +41,17 @@ impl ExportRef {
     #[must_use]
     pub fn of_url(url: &Uri) -> Option<Self> {
         let mut segments = url.path().trim_matches('/').split('/');
-        let found = (segments.next(), segments.next(), segments.next(), segments.next());
+        let found = (
+            segments.next(),
+            segments.next(),
+            segments.next(),
+            segments.next(),
+        );
         match found {
-            (Some("services"), Some("apiexport"), Some(cluster), Some(name)) => {
-                Some(Self { cluster: cluster.to_owned(), name: name.to_owned() })
-            }
+            (Some("services"), Some("apiexport"), Some(cluster), Some(name)) => Some(Self {
+                cluster: cluster.to_owned(),
+                name: name.to_owned(),
+            }),
             _ => None,
         }
     }
@@ -69,13 +75,20 @@ pub fn engagement(
     // Several APIBindings to one export cannot be bound at once: the second conflicts.
     let binding = bindings.iter().find(|binding| {
         export.is_bound_by(binding)
-            && binding.status.as_ref().is_some_and(|s| s.phase.as_deref() == Some(PHASE_BOUND))
+            && binding
+                .status
+                .as_ref()
+                .is_some_and(|s| s.phase.as_deref() == Some(PHASE_BOUND))
     })?;
     let mut missing: Vec<String> = claims
         .iter()
         .filter(|claim| !claim.optional && !is_granted(claim, binding))
         .map(|claim| {
-            let group = if claim.group.is_empty() { "core" } else { claim.group };
+            let group = if claim.group.is_empty() {
+                "core"
+            } else {
+                claim.group
+            };
             format!("{}.{group}", claim.resource)
         })
         .collect();
@@ -91,17 +104,25 @@ pub fn engagement(
 /// A claim works only where the verb lists of export and binding have a verb in common to the
 /// letter; `*` on one side does not stand for the other's verbs.
 fn is_granted(claim: &Claim, binding: &ApiBinding) -> bool {
-    let Some(status) = &binding.status else { return false };
+    let Some(status) = &binding.status else {
+        return false;
+    };
     let same = |group: &str, resource: &str| group == claim.group && resource == claim.resource;
-    let exported = status.export_permission_claims.iter().find(|c| same(&c.group, &c.resource));
+    let exported = status
+        .export_permission_claims
+        .iter()
+        .find(|c| same(&c.group, &c.resource));
     let accepted = binding
         .spec
         .permission_claims
         .iter()
         .find(|c| same(&c.claim.claim.group, &c.claim.claim.resource) && c.is_accepted());
-    let (Some(exported), Some(accepted)) = (exported, accepted) else { return false };
+    let (Some(exported), Some(accepted)) = (exported, accepted) else {
+        return false;
+    };
     let granted = |verb: &str| {
-        exported.verbs.iter().any(|v| v == verb) && accepted.claim.claim.verbs.iter().any(|v| v == verb)
+        exported.verbs.iter().any(|v| v == verb)
+            && accepted.claim.claim.verbs.iter().any(|v| v == verb)
     };
     granted("*") || claim.verbs.iter().all(|verb| granted(verb))
 }
@@ -121,33 +142,59 @@ impl Kcp {
         claims: Vec<Claim>,
         serve_export: bool,
     ) -> Self {
-        let bindings = Arc::new(Kind::<ApiBinding>::whole("APIBinding", &Selector::default()));
-        let engage = Engage { bindings: Arc::downgrade(&bindings), claims, serve_export };
+        let bindings = Arc::new(Kind::<ApiBinding>::whole(
+            "APIBinding",
+            &Selector::default(),
+        ));
+        let engage = Engage {
+            bindings: Arc::downgrade(&bindings),
+            claims,
+            serve_export,
+        };
         bindings.subscribe(move |fleet, delta| engage.changed(fleet, delta));
-        Self { config, fixed, slice, bindings }
+        Self {
+            config,
+            fixed,
+            slice,
+            bindings,
+        }
     }
 
     fn endpoint(&self, url: &Uri) -> EndpointSpec {
         let mut config = self.config.clone();
         config.cluster_url = url.clone();
-        EndpointSpec { config, source: ClusterSource::Annotation(keys::KCP_CLUSTER) }
+        EndpointSpec {
+            config,
+            source: ClusterSource::Annotation(keys::KCP_CLUSTER),
+        }
     }
 
     /// Takes over the URLs of a slice. One that is no URL of an export is said and left out.
-    fn publish(&self, fleet: &Arc<Fleet>, slice: Option<&ApiExportEndpointSlice>) -> Result<(), ProviderError> {
-        let endpoints = slice.and_then(|slice| slice.status.as_ref()).map(|status| &status.endpoints);
+    fn publish(
+        &self,
+        fleet: &Arc<Fleet>,
+        slice: Option<&ApiExportEndpointSlice>,
+    ) -> Result<(), ProviderError> {
+        let endpoints = slice
+            .and_then(|slice| slice.status.as_ref())
+            .map(|status| &status.endpoints);
         let mut urls = Vec::new();
         for endpoint in endpoints.into_iter().flatten() {
             match endpoint.url.trim_end_matches('/').parse::<Uri>() {
                 Ok(url) if ExportRef::of_url(&url).is_some() => urls.push(url),
-                _ => tracing::warn!(url = endpoint.url, slice = self.slice,
-                    "endpoint is left out: its URL does not end in /services/apiexport/<cluster>/<export>"),
+                _ => tracing::warn!(
+                    url = endpoint.url,
+                    slice = self.slice,
+                    "endpoint is left out: its URL does not end in /services/apiexport/<cluster>/<export>"
+                ),
             }
         }
         if urls.is_empty() && slice.is_some() {
-            tracing::info!(slice = self.slice,
+            tracing::info!(
+                slice = self.slice,
                 "the APIExportEndpointSlice has no endpoint yet; it gets one when the first workspace \
-                 binds the APIExport; waiting");
+                 binds the APIExport; waiting"
+            );
         }
         let specs = urls.iter().map(|url| self.endpoint(url)).collect();
         fleet.set_endpoints(specs)?;
@@ -202,7 +249,11 @@ impl Kcp {
              --apiexport-endpoint-slice-name, or run `backend init`; waiting for it",
             self.slice
         ));
-        if fleet.has_endpoints() { self.publish(fleet, None) } else { Ok(()) }
+        if fleet.has_endpoints() {
+            self.publish(fleet, None)
+        } else {
+            Ok(())
+        }
     }
 
     fn explain(&self, err: &Error, server: &str) -> String {
@@ -237,7 +288,10 @@ impl Kcp {
 
 impl Provider for Kcp {
     fn sources(&self, metrics: &Arc<Metrics>) -> Vec<Arc<dyn Source>> {
-        vec![Watched::new(Arc::clone(&self.bindings), Arc::clone(metrics))]
+        vec![Watched::new(
+            Arc::clone(&self.bindings),
+            Arc::clone(metrics),
+        )]
     }
 
     fn run(
@@ -270,9 +324,15 @@ struct Engage {
 
 impl Engage {
     fn changed(&self, fleet: &Arc<Fleet>, delta: &Delta<ApiBinding>) {
-        let Some(kind) = self.bindings.upgrade() else { return };
-        let Some(endpoint) = fleet.endpoint(delta.scope.endpoint) else { return };
-        let Some(export) = ExportRef::of_url(endpoint.uri()) else { return };
+        let Some(kind) = self.bindings.upgrade() else {
+            return;
+        };
+        let Some(endpoint) = fleet.endpoint(delta.scope.endpoint) else {
+            return;
+        };
+        let Some(export) = ExportRef::of_url(endpoint.uri()) else {
+            return;
+        };
         let cluster = &delta.scope.cluster;
         if cluster.as_str() == export.cluster && !self.serve_export {
             return;
@@ -292,12 +352,27 @@ mod tests {
     use super::*;
 
     const CLAIMS: &[Claim] = &[
-        Claim { group: "", resource: "secrets", verbs: &["get", "create"], optional: false, kcp_only: false },
-        Claim { group: "", resource: "events", verbs: &["create"], optional: true, kcp_only: false },
+        Claim {
+            group: "",
+            resource: "secrets",
+            verbs: &["get", "create"],
+            optional: false,
+            kcp_only: false,
+        },
+        Claim {
+            group: "",
+            resource: "events",
+            verbs: &["create"],
+            optional: true,
+            kcp_only: false,
+        },
     ];
 
     fn export() -> ExportRef {
-        ExportRef { cluster: "exp0rt".into(), name: "kube-bind.io".into() }
+        ExportRef {
+            cluster: "exp0rt".into(),
+            name: "kube-bind.io".into(),
+        }
     }
 
     fn binding(phase: &str, export_cluster: &str, verbs: &Value, state: &str) -> Arc<ApiBinding> {
@@ -337,7 +412,10 @@ mod tests {
     #[test]
     fn the_url_of_an_endpoint_names_its_export() {
         let url = |text: &str| ExportRef::of_url(&text.parse().unwrap());
-        assert_eq!(url("https://h:6443/services/apiexport/exp0rt/kube-bind.io"), Some(export()));
+        assert_eq!(
+            url("https://h:6443/services/apiexport/exp0rt/kube-bind.io"),
+            Some(export())
+        );
         assert_eq!(url("https://h:6443/clusters/root"), None);
     }
 
@@ -345,7 +423,10 @@ mod tests {
     fn a_workspace_is_engaged_by_its_bound_binding_to_our_export_only() {
         let any = json!(["*"]);
         for (bindings, expected) in [
-            (vec![binding("Bound", "exp0rt", &any, "Accepted")], Some(info(&[]))),
+            (
+                vec![binding("Bound", "exp0rt", &any, "Accepted")],
+                Some(info(&[])),
+            ),
             (vec![binding("Binding", "exp0rt", &any, "Accepted")], None),
             (vec![binding("Bound", "other", &any, "Accepted")], None),
             (vec![], None),
@@ -357,10 +438,19 @@ mod tests {
     #[test]
     fn a_claim_is_granted_by_the_star_or_by_every_verb_that_we_use() {
         let missing = |verbs: Value, state: &str| {
-            engagement(&export(), CLAIMS, &[binding("Bound", "exp0rt", &verbs, state)]).unwrap().missing
+            engagement(
+                &export(),
+                CLAIMS,
+                &[binding("Bound", "exp0rt", &verbs, state)],
+            )
+            .unwrap()
+            .missing
         };
         assert_eq!(missing(json!(["*"]), "Accepted"), Vec::<String>::new());
-        assert_eq!(missing(json!(["get", "create", "list"]), "Accepted"), Vec::<String>::new());
+        assert_eq!(
+            missing(json!(["get", "create", "list"]), "Accepted"),
+            Vec::<String>::new()
+        );
         assert_eq!(missing(json!(["get"]), "Accepted"), ["secrets.core"]);
         assert_eq!(missing(json!(["*"]), "Rejected"), ["secrets.core"]);
     }

@@ -45,8 +45,13 @@ type Name = (String, String);
 
 /// An entry stays where its object could not be decoded: it is neither stale nor deleted.
 enum Entry<C> {
-    Object { object: Arc<C>, written: Option<Instant> },
-    Unreadable { version: u64 },
+    Object {
+        object: Arc<C>,
+        written: Option<Instant>,
+    },
+    Unreadable {
+        version: u64,
+    },
 }
 
 struct EndpointCache<C> {
@@ -56,7 +61,10 @@ struct EndpointCache<C> {
 
 impl<C> Default for EndpointCache<C> {
     fn default() -> Self {
-        Self { synced: false, clusters: HashMap::new() }
+        Self {
+            synced: false,
+            clusters: HashMap::new(),
+        }
     }
 }
 
@@ -67,7 +75,9 @@ pub struct Cache<C> {
 
 impl<C> Default for Cache<C> {
     fn default() -> Self {
-        Self { endpoints: RwLock::default() }
+        Self {
+            endpoints: RwLock::default(),
+        }
     }
 }
 
@@ -89,12 +99,18 @@ pub struct Snapshot<C> {
 }
 
 fn name_of(meta: &ObjectMeta) -> Name {
-    (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
+    (
+        meta.namespace.clone().unwrap_or_default(),
+        meta.name.clone().unwrap_or_default(),
+    )
 }
 
 /// A version that is no number sorts first, so such an object never hides another.
 fn version_of(meta: &ObjectMeta) -> u64 {
-    meta.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
+    meta.resource_version
+        .as_deref()
+        .and_then(|version| version.parse().ok())
+        .unwrap_or(0)
 }
 
 impl<C: Resource> Entry<C> {
@@ -115,18 +131,28 @@ impl<C: Resource> Entry<C> {
 
 impl<C: Resource> Cache<C> {
     fn read(&self) -> RwLockReadGuard<'_, HashMap<EndpointId, EndpointCache<C>>> {
-        self.endpoints.read().unwrap_or_else(PoisonError::into_inner)
+        self.endpoints
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, HashMap<EndpointId, EndpointCache<C>>> {
-        self.endpoints.write().unwrap_or_else(PoisonError::into_inner)
+        self.endpoints
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One object.
     pub fn get(&self, scope: &Scope, namespace: &str, name: &str) -> Option<Arc<C>> {
         let endpoints = self.read();
-        let objects = endpoints.get(&scope.endpoint)?.clusters.get(&scope.cluster)?;
-        objects.get(&(namespace.to_owned(), name.to_owned()))?.object().cloned()
+        let objects = endpoints
+            .get(&scope.endpoint)?
+            .clusters
+            .get(&scope.cluster)?;
+        objects
+            .get(&(namespace.to_owned(), name.to_owned()))?
+            .object()
+            .cloned()
     }
 
     /// All readable objects of a cluster.
@@ -135,13 +161,21 @@ impl<C: Resource> Cache<C> {
         endpoints
             .get(&scope.endpoint)
             .and_then(|endpoint| endpoint.clusters.get(&scope.cluster))
-            .map(|objects| objects.values().filter_map(Entry::object).cloned().collect())
+            .map(|objects| {
+                objects
+                    .values()
+                    .filter_map(Entry::object)
+                    .cloned()
+                    .collect()
+            })
             .unwrap_or_default()
     }
 
     /// Whether the kind was listed once through the endpoint.
     pub fn synced(&self, endpoint: EndpointId) -> bool {
-        self.read().get(&endpoint).is_some_and(|endpoint| endpoint.synced)
+        self.read()
+            .get(&endpoint)
+            .is_some_and(|endpoint| endpoint.synced)
     }
 
     /// Marks the kind as known to be empty, or unchanged, without a list: the server does not serve
@@ -161,7 +195,12 @@ impl<C: Resource> Cache<C> {
     pub fn observe_write(&self, scope: &Scope, object: C) -> Option<Delta<C>> {
         let mut endpoints = self.write();
         let cluster = cluster_mut(&mut endpoints, scope);
-        apply_one(cluster, scope, Decoded::Object(object), Some(Instant::now()))
+        apply_one(
+            cluster,
+            scope,
+            Decoded::Object(object),
+            Some(Instant::now()),
+        )
     }
 
     /// Removes an object that a watch reported as deleted, unless a newer one of the same name is
@@ -178,7 +217,11 @@ impl<C: Resource> Cache<C> {
         if objects.is_empty() {
             clusters.remove(&scope.cluster);
         }
-        Some(Delta { scope: scope.clone(), old: old.object().cloned(), new: None })
+        Some(Delta {
+            scope: scope.clone(),
+            old: old.object().cloned(),
+            new: None,
+        })
     }
 
     /// Replaces what is known through an endpoint by a complete list; the differences come back.
@@ -192,7 +235,10 @@ impl<C: Resource> Cache<C> {
                 Decoded::Object(object) => object.meta(),
                 Decoded::Unreadable(meta, _) => meta,
             };
-            listed.entry(cluster.clone()).or_default().insert(name_of(meta));
+            listed
+                .entry(cluster.clone())
+                .or_default()
+                .insert(name_of(meta));
             let scope = Scope { endpoint, cluster };
             let objects = cluster_mut(&mut endpoints, &scope);
             deltas.extend(apply_one(objects, &scope, decoded, None));
@@ -252,8 +298,18 @@ fn apply_one<C: Resource>(
     match decoded {
         Decoded::Object(object) => {
             let object = Arc::new(object);
-            objects.insert(name, Entry::Object { object: Arc::clone(&object), written });
-            Some(Delta { scope: scope.clone(), old, new: Some(object) })
+            objects.insert(
+                name,
+                Entry::Object {
+                    object: Arc::clone(&object),
+                    written,
+                },
+            );
+            Some(Delta {
+                scope: scope.clone(),
+                old,
+                new: Some(object),
+            })
         }
         Decoded::Unreadable(..) => {
             // Controllers must not take "unreadable" for "gone", so nobody is told.
@@ -285,11 +341,16 @@ mod tests {
         use crate::runtime::endpoint::{ClusterSource, Endpoint, EndpointSpec};
         let config = kube::Config::new("https://127.0.0.1:1".parse().unwrap());
         let source = ClusterSource::Static(ClusterId::local());
-        Endpoint::connect(EndpointSpec { config, source }, &Arc::default()).unwrap().id()
+        Endpoint::connect(EndpointSpec { config, source }, &Arc::default())
+            .unwrap()
+            .id()
     }
 
     fn scope(cluster: &str) -> Scope {
-        Scope { endpoint: endpoint(), cluster: ClusterId::parse(cluster).unwrap() }
+        Scope {
+            endpoint: endpoint(),
+            cluster: ClusterId::parse(cluster).unwrap(),
+        }
     }
 
     fn names(cache: &Cache<ConfigMap>, scope: &Scope) -> Vec<(String, String)> {
@@ -298,20 +359,29 @@ mod tests {
             .iter()
             .map(|o| {
                 let meta = &o.metadata;
-                (meta.name.clone().unwrap(), meta.resource_version.clone().unwrap())
+                (
+                    meta.name.clone().unwrap(),
+                    meta.resource_version.clone().unwrap(),
+                )
             })
             .collect()
     }
 
     fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
-        expected.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect()
+        expected
+            .iter()
+            .map(|(a, b)| ((*a).to_owned(), (*b).to_owned()))
+            .collect()
     }
 
     #[tokio::test]
     async fn objects_of_the_same_name_in_two_clusters_never_mix() {
         let cache = Cache::default();
         let a = scope("a");
-        let b = Scope { cluster: ClusterId::parse("b").unwrap(), ..a.clone() };
+        let b = Scope {
+            cluster: ClusterId::parse("b").unwrap(),
+            ..a.clone()
+        };
         cache.apply(&a, Decoded::Object(map("x", "1")));
         cache.apply(&b, Decoded::Object(map("x", "2")));
         cache.remove(&a, &map("x", "3").metadata);
@@ -341,7 +411,10 @@ mod tests {
         cache.observe_write(&a, map("new-write", "9"));
         let objects = vec![(a.cluster.clone(), Decoded::Object(map("stays", "5")))];
         let deltas = cache.replace(a.endpoint, Snapshot { began, objects });
-        assert_eq!(names(&cache, &a), pairs(&[("new-write", "9"), ("stays", "5")]));
+        assert_eq!(
+            names(&cache, &a),
+            pairs(&[("new-write", "9"), ("stays", "5")])
+        );
         let mut gone: Vec<_> = deltas
             .iter()
             .filter(|d| d.new.is_none())
@@ -359,10 +432,16 @@ mod tests {
         let bad = || Decoded::Unreadable(Box::new(map("x", "2").metadata), "bad".into());
         assert!(cache.apply(&a, bad()).is_none());
         assert!(cache.get(&a, "ns", "x").is_none());
-        let snapshot = Snapshot { began: Instant::now(), objects: vec![(a.cluster.clone(), bad())] };
+        let snapshot = Snapshot {
+            began: Instant::now(),
+            objects: vec![(a.cluster.clone(), bad())],
+        };
         assert!(cache.replace(a.endpoint, snapshot).is_empty());
         let healed = cache.apply(&a, Decoded::Object(map("x", "3"))).unwrap();
-        assert_eq!((healed.old, healed.new), (None, Some(Arc::new(map("x", "3")))));
+        assert_eq!(
+            (healed.old, healed.new),
+            (None, Some(Arc::new(map("x", "3"))))
+        );
     }
 
     #[tokio::test]

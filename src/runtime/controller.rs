@@ -82,7 +82,9 @@ impl<R: Reconciler> Worker<R> {
             return;
         };
         let began = Instant::now();
-        let result = AssertUnwindSafe(self.reconciler.reconcile(&cluster, key)).catch_unwind().await;
+        let result = AssertUnwindSafe(self.reconciler.reconcile(&cluster, key))
+            .catch_unwind()
+            .await;
         let (label, outcome) = match result {
             Ok(Ok(again)) => ("ok", Outcome::Done(again)),
             Ok(Err(err)) => {
@@ -95,7 +97,8 @@ impl<R: Reconciler> Worker<R> {
                 ("panic", Outcome::Failed(Retry::Denied))
             }
         };
-        self.metrics.reconciled(R::NAME, label, began.elapsed().as_secs_f64());
+        self.metrics
+            .reconciled(R::NAME, label, began.elapsed().as_secs_f64());
         self.queue.done(key, outcome);
         self.metrics.queue_depth(R::NAME, self.queue.depth());
     }

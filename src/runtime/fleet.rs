@@ -26,7 +26,8 @@ pub trait Source: Send + Sync {
     /// The kind, for people and metrics.
     fn name(&self) -> &'static str;
     /// Watches through an endpoint until the future is dropped.
-    fn watch(self: Arc<Self>, fleet: Arc<Fleet>, endpoint: Arc<Endpoint>) -> BoxFuture<'static, ()>;
+    fn watch(self: Arc<Self>, fleet: Arc<Fleet>, endpoint: Arc<Endpoint>)
+    -> BoxFuture<'static, ()>;
     /// Whether the kind was listed once through the endpoint.
     fn synced(&self, endpoint: EndpointId) -> bool;
     /// Drops what is known through an endpoint.
@@ -60,13 +61,21 @@ pub struct Cluster {
 
 impl Cluster {
     pub(super) fn new(id: ClusterId, endpoint: Arc<Endpoint>, info: Arc<ClusterInfo>) -> Self {
-        Self { id, endpoint, info, client: OnceLock::new() }
+        Self {
+            id,
+            endpoint,
+            info,
+            client: OnceLock::new(),
+        }
     }
 
     /// Where its objects are in the caches.
     #[must_use]
     pub fn scope(&self) -> Scope {
-        Scope { endpoint: self.endpoint.id(), cluster: self.id.clone() }
+        Scope {
+            endpoint: self.endpoint.id(),
+            cluster: self.id.clone(),
+        }
     }
 
     /// Its name for people: the path where it is known.
@@ -105,11 +114,15 @@ struct State {
 
 impl State {
     fn find(&self, id: EndpointId) -> Option<&Running> {
-        self.endpoints.values().find(|running| running.endpoint.id() == id)
+        self.endpoints
+            .values()
+            .find(|running| running.endpoint.id() == id)
     }
 
     fn find_mut(&mut self, id: EndpointId) -> Option<&mut Running> {
-        self.endpoints.values_mut().find(|running| running.endpoint.id() == id)
+        self.endpoints
+            .values_mut()
+            .find(|running| running.endpoint.id() == id)
     }
 
     fn handle(&self, id: &ClusterId) -> Option<Cluster> {
@@ -148,7 +161,14 @@ impl Fleet {
     ) -> Arc<Self> {
         let (failed, _) = tokio::sync::watch::channel(None);
         let state = Mutex::default();
-        Arc::new(Self { sources, listeners, metrics, cancel, failed, state })
+        Arc::new(Self {
+            sources,
+            listeners,
+            metrics,
+            cancel,
+            failed,
+            state,
+        })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -247,7 +267,13 @@ impl Fleet {
                 }
             });
         }
-        Running { endpoint, cancel, lost_since: None, ready: false, troubles: HashMap::new() }
+        Running {
+            endpoint,
+            cancel,
+            lost_since: None,
+            ready: false,
+            troubles: HashMap::new(),
+        }
     }
 
     /// Gives up lost endpoints when their time has come. Runs until the fleet is stopped.
@@ -273,9 +299,15 @@ impl Fleet {
     /// Notes that a kind's watch fails. Logged unless another kind fails for the same reason.
     pub(super) fn trouble(&self, endpoint: EndpointId, kind: &'static str, what: &str) {
         let mut state = self.state();
-        let Some(running) = state.find_mut(endpoint) else { return };
+        let Some(running) = state.find_mut(endpoint) else {
+            return;
+        };
         if !running.troubles.values().any(|known| known == what) {
-            tracing::warn!(endpoint = running.endpoint.url(), kind, "watch failed: {what}; trying again");
+            tracing::warn!(
+                endpoint = running.endpoint.url(),
+                kind,
+                "watch failed: {what}; trying again"
+            );
         }
         running.troubles.insert(kind, what.to_owned());
     }
@@ -283,7 +315,9 @@ impl Fleet {
     /// Notes that a kind's watch works.
     pub(super) fn recovered(&self, endpoint: EndpointId, kind: &'static str) {
         let mut state = self.state();
-        let Some(running) = state.find_mut(endpoint) else { return };
+        let Some(running) = state.find_mut(endpoint) else {
+            return;
+        };
         if running.troubles.remove(kind).is_some() && running.troubles.is_empty() {
             tracing::info!(endpoint = running.endpoint.url(), "all watches work again");
         }
@@ -298,7 +332,9 @@ impl Fleet {
     /// An endpoint in use.
     #[must_use]
     pub fn endpoint(&self, id: EndpointId) -> Option<Arc<Endpoint>> {
-        self.state().find(id).map(|running| Arc::clone(&running.endpoint))
+        self.state()
+            .find(id)
+            .map(|running| Arc::clone(&running.endpoint))
     }
 
     /// Waits until a task that must not end has ended, and says which.
@@ -333,7 +369,9 @@ impl Fleet {
     /// Says that a cluster is no longer served through an endpoint.
     pub fn disengage(&self, endpoint: EndpointId, id: &ClusterId) {
         let mut state = self.state();
-        let Some(through) = state.engaged.get_mut(id) else { return };
+        let Some(through) = state.engaged.get_mut(id) else {
+            return;
+        };
         if through.remove(&endpoint).is_some() {
             tracing::info!(cluster = %id, "cluster disengaged");
         }
@@ -350,7 +388,9 @@ impl Fleet {
             return;
         }
         let mut state = self.state();
-        let Some(running) = state.find_mut(endpoint) else { return };
+        let Some(running) = state.find_mut(endpoint) else {
+            return;
+        };
         if std::mem::replace(&mut running.ready, true) {
             return;
         }
@@ -392,17 +432,24 @@ impl Fleet {
         let mut reasons = Vec::new();
         for running in state.endpoints.values().filter(|running| !running.ready) {
             let id = running.endpoint.id();
-            let waiting: Vec<&str> =
-                self.sources.iter().filter(|s| !s.synced(id)).map(|s| s.name()).collect();
+            let waiting: Vec<&str> = self
+                .sources
+                .iter()
+                .filter(|s| !s.synced(id))
+                .map(|s| s.name())
+                .collect();
             let why = running.troubles.values().next().map_or("", String::as_str);
             let url = running.endpoint.url();
             let waiting = waiting.join(", ");
-            reasons.push(format!("{url}: waiting for the first list of {waiting} {why}"));
+            reasons.push(format!(
+                "{url}: waiting for the first list of {waiting} {why}"
+            ));
         }
         reasons
     }
 
     fn count(&self, state: &State) {
-        self.metrics.fleet(state.endpoints.len(), state.engaged.len());
+        self.metrics
+            .fleet(state.endpoints.len(), state.engaged.len());
     }
 }

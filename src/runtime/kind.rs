@@ -123,7 +123,13 @@ impl<K: Wire> Kind<K, PartialObjectMeta<K>> {
             metadata: object.meta().clone(),
             _phantom: std::marker::PhantomData,
         };
-        Self { name, cache: Cache::default(), subscribers: RwLock::default(), open: Box::new(open), keep }
+        Self {
+            name,
+            cache: Cache::default(),
+            subscribers: RwLock::default(),
+            open: Box::new(open),
+            keep,
+        }
     }
 }
 
@@ -154,13 +160,22 @@ where
                 })
                 .boxed()
         };
-        Self { name, cache: Cache::default(), subscribers: RwLock::default(), open: Box::new(open), keep }
+        Self {
+            name,
+            cache: Cache::default(),
+            subscribers: RwLock::default(),
+            open: Box::new(open),
+            keep,
+        }
     }
 
     /// Adds someone who wants to know of changes, before the kind is handed to a fleet: earlier
     /// changes are not told again.
     pub fn subscribe(&self, subscriber: impl Fn(&Arc<Fleet>, &Delta<C>) + Send + Sync + 'static) {
-        let mut subscribers = self.subscribers.write().unwrap_or_else(PoisonError::into_inner);
+        let mut subscribers = self
+            .subscribers
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         subscribers.push(Box::new(subscriber));
     }
 
@@ -185,7 +200,10 @@ where
     /// The keys of all readable objects of a cluster.
     #[must_use]
     pub fn keys(&self, cluster: &Cluster) -> Vec<ObjKey> {
-        self.list(cluster).iter().map(|object| ObjKey::of(&cluster.id, object.meta())).collect()
+        self.list(cluster)
+            .iter()
+            .map(|object| ObjKey::of(&cluster.id, object.meta()))
+            .collect()
     }
 
     /// Reads an object from the server, for what a cache cannot answer: whether an object that is
@@ -200,7 +218,10 @@ where
         let request = path::<K>(namespace).get(name, &kube::api::GetParams::default());
         match call::<K>(cluster, request, Action::Get, &key).await {
             Ok(object) => Ok(Some(object)),
-            Err(CallError { cause: Cause::NotFound, .. }) => Ok(None),
+            Err(CallError {
+                cause: Cause::NotFound,
+                ..
+            }) => Ok(None),
             Err(err) => Err(err),
         }
     }
@@ -216,8 +237,9 @@ where
     /// Replaces an object by this one, which carries the resourceVersion that was seen.
     pub async fn replace(&self, cluster: &Cluster, object: &K) -> Result<Arc<C>, CallError> {
         let key = ObjKey::of(&cluster.id, object.meta());
-        let request = body(object, Action::Replace, &key, K::kind(&()).as_ref())
-            .map(|body| path::<K>(&key.namespace).replace(&key.name, &PostParams::default(), body))?;
+        let request = body(object, Action::Replace, &key, K::kind(&()).as_ref()).map(|body| {
+            path::<K>(&key.namespace).replace(&key.name, &PostParams::default(), body)
+        })?;
         self.write(cluster, request, Action::Replace, &key).await
     }
 
@@ -252,21 +274,31 @@ where
         let params = PatchParams::default();
         let request =
             path::<K>(&key.namespace).patch_subresource("status", &key.name, &params, &patch);
-        self.write(cluster, request, Action::PatchStatus, &key).await
+        self.write(cluster, request, Action::PatchStatus, &key)
+            .await
     }
 
     /// Deletes exactly the object that was seen. One that is gone already is fine.
     pub async fn delete(&self, cluster: &Cluster, seen: &ObjectMeta) -> Result<(), CallError> {
         let key = ObjKey::of(&cluster.id, seen);
         let params = DeleteParams {
-            preconditions: Some(Preconditions { uid: seen.uid.clone(), resource_version: None }),
+            preconditions: Some(Preconditions {
+                uid: seen.uid.clone(),
+                resource_version: None,
+            }),
             ..DeleteParams::default()
         };
         let request = path::<K>(&key.namespace).delete(&key.name, &params);
         match call::<Value>(cluster, request, Action::Delete, &key).await {
             Ok(_) => Ok(()),
-            Err(CallError { cause: Cause::NotFound, .. }) => Ok(()),
-            Err(err) => Err(CallError { kind: K::kind(&()).into_owned(), ..err }),
+            Err(CallError {
+                cause: Cause::NotFound,
+                ..
+            }) => Ok(()),
+            Err(err) => Err(CallError {
+                kind: K::kind(&()).into_owned(),
+                ..err
+            }),
         }
     }
 
@@ -288,15 +320,25 @@ where
     }
 
     pub(super) fn tell(&self, fleet: &Arc<Fleet>, delta: &Delta<C>) {
-        let subscribers = self.subscribers.read().unwrap_or_else(PoisonError::into_inner);
+        let subscribers = self
+            .subscribers
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
         for subscriber in subscribers.iter() {
             subscriber(fleet, delta);
         }
     }
 
-    pub(super) fn scope(&self, endpoint: &super::endpoint::Endpoint, meta: &ObjectMeta) -> Option<Scope> {
+    pub(super) fn scope(
+        &self,
+        endpoint: &super::endpoint::Endpoint,
+        meta: &ObjectMeta,
+    ) -> Option<Scope> {
         let cluster = endpoint.cluster_of(meta)?;
-        Some(Scope { endpoint: endpoint.id(), cluster })
+        Some(Scope {
+            endpoint: endpoint.id(),
+            cluster,
+        })
     }
 }
 
@@ -337,8 +379,14 @@ async fn call<T: DeserializeOwned>(
     action: Action,
     key: &ObjKey,
 ) -> Result<T, CallError> {
-    let fail = |cause| CallError { action, kind: String::new(), key: key.clone(), cause };
-    let request = request.map_err(|err| fail(Cause::Other(Box::new(kube::Error::BuildRequest(err)))))?;
+    let fail = |cause| CallError {
+        action,
+        kind: String::new(),
+        key: key.clone(),
+        cause,
+    };
+    let request =
+        request.map_err(|err| fail(Cause::Other(Box::new(kube::Error::BuildRequest(err)))))?;
     let mut pauses = [Duration::from_millis(100), Duration::from_millis(400)].into_iter();
     loop {
         let answer = once::<T>(cluster.client(), request.clone()).await;

@@ -30,6 +30,6 @@ pub mod fleet;
 pub mod kind;
 pub mod metrics;
 pub mod queue;
-pub mod watch;
 #[cfg(test)]
 pub(crate) mod test_support;
+pub mod watch;

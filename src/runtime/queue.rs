@@ -82,7 +82,11 @@ impl State {
     }
 
     fn schedule(&mut self, key: ObjKey, at: Instant) {
-        if self.deadlines.get(&key).is_some_and(|(known, _)| *known <= at) {
+        if self
+            .deadlines
+            .get(&key)
+            .is_some_and(|(known, _)| *known <= at)
+        {
             return;
         }
         self.cancel_timer(&key);
@@ -207,7 +211,10 @@ mod tests {
             queue.add(key("noisy", name));
         }
         queue.add(key("quiet", "1"));
-        assert_eq!(names(&queue, 4).await, ["noisy|1", "quiet|1", "noisy|2", "noisy|3"]);
+        assert_eq!(
+            names(&queue, 4).await,
+            ["noisy|1", "quiet|1", "noisy|2", "noisy|3"]
+        );
     }
 
     #[tokio::test]
@@ -265,7 +272,11 @@ mod tests {
         queue.add(key("a", "x"));
         let first = queue.next().await;
         queue.done(&first, Outcome::Failed(Retry::Terminal));
-        assert!(tokio::time::timeout(Duration::from_secs(3600), queue.next()).await.is_err());
+        assert!(
+            tokio::time::timeout(Duration::from_secs(3600), queue.next())
+                .await
+                .is_err()
+        );
         queue.add(key("a", "x"));
         assert_eq!(names(&queue, 1).await, ["a|x"]);
     }

@@ -44,8 +44,20 @@ where
         self.kind.name
     }
 
-    fn watch(self: Arc<Self>, fleet: Arc<Fleet>, endpoint: Arc<Endpoint>) -> BoxFuture<'static, ()> {
-        Box::pin(async move { Run { watched: &self, fleet, endpoint }.forever().await })
+    fn watch(
+        self: Arc<Self>,
+        fleet: Arc<Fleet>,
+        endpoint: Arc<Endpoint>,
+    ) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            Run {
+                watched: &self,
+                fleet,
+                endpoint,
+            }
+            .forever()
+            .await
+        })
     }
 
     fn synced(&self, endpoint: EndpointId) -> bool {
@@ -126,7 +138,8 @@ where
                         }
                         Trouble::Failed => {
                             in_trouble = true;
-                            self.fleet.trouble(self.endpoint.id(), kind.name, &explain(&err));
+                            self.fleet
+                                .trouble(self.endpoint.id(), kind.name, &explain(&err));
                             failing.next()
                         }
                     };
@@ -140,7 +153,10 @@ where
         let kind = &self.watched.kind;
         match event {
             Event::Init => {
-                *snapshot = Some(Snapshot { began: Instant::now(), objects: Vec::new() });
+                *snapshot = Some(Snapshot {
+                    began: Instant::now(),
+                    objects: Vec::new(),
+                });
             }
             Event::InitApply(read) => {
                 if let Some((scope, decoded)) = self.place(read.decoded)
@@ -150,7 +166,9 @@ where
                 }
             }
             Event::InitDone => {
-                let Some(snapshot) = snapshot.take() else { return };
+                let Some(snapshot) = snapshot.take() else {
+                    return;
+                };
                 self.watched.metrics.relisted(kind.name);
                 let deltas = kind.cache.replace(self.endpoint.id(), snapshot);
                 for delta in &deltas {
@@ -167,7 +185,9 @@ where
             }
             Event::Delete(read) => {
                 let meta = meta_of(&read.decoded);
-                let Some(scope) = kind.scope(&self.endpoint, meta) else { return };
+                let Some(scope) = kind.scope(&self.endpoint, meta) else {
+                    return;
+                };
                 if let Some(delta) = kind.cache.remove(&scope, meta) {
                     kind.tell(&self.fleet, &delta);
                 }
@@ -207,7 +227,9 @@ fn meta_of<C: Resource>(decoded: &Decoded<C>) -> &ObjectMeta {
 #[must_use]
 pub fn text_of(err: &Error) -> String {
     let cause: &dyn std::error::Error = match err {
-        Error::InitialListFailed(err) | Error::WatchStartFailed(err) | Error::WatchFailed(err) => err,
+        Error::InitialListFailed(err) | Error::WatchStartFailed(err) | Error::WatchFailed(err) => {
+            err
+        }
         other => other,
     };
     let mut text = cause.to_string();
