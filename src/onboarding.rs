@@ -95,6 +95,9 @@ pub enum Error {
          controller runs"
     )]
     NoToken(ObjKey),
+    /// It was there a moment ago.
+    #[error("Secret {0} was deleted while it was written; trying again")]
+    Vanished(ObjKey),
     /// The new credential has no rights yet.
     #[error(
         "the new credential of {0} may not create APIServiceExportRequests yet although its \
@@ -118,9 +121,10 @@ impl Error {
     pub fn retry(&self) -> Retry {
         match self {
             Self::Call(err) => err.retry(),
-            Self::NoToken(_) | Self::NotEffective(_) | Self::Refused(Refusal::Deleting(_)) => {
-                Retry::Transient
-            }
+            Self::Vanished(_)
+            | Self::NoToken(_)
+            | Self::NotEffective(_)
+            | Self::Refused(Refusal::Deleting(_)) => Retry::Transient,
             Self::Refused(_) | Self::Foreign { .. } | Self::Address { .. } => Retry::Denied,
         }
     }
@@ -448,16 +452,18 @@ impl Onboarding {
     ) -> Result<SecretString, Error> {
         let kind = &self.kinds.secrets;
         let data = || ByteString(yaml.expose_secret().as_bytes().to_vec());
-        let Some(live) = kind.get_live(cluster, namespace, name).await? else {
-            let secret = Secret {
-                metadata: plan::metadata(namespace, name),
-                type_: Some("Opaque".to_owned()),
-                data: Some(BTreeMap::from([(keys::KUBECONFIG_KEY.to_owned(), data())])),
-                ..Secret::default()
-            };
-            kind.create(cluster, &secret).await?;
-            return Ok(yaml);
+        let secret = Secret {
+            metadata: plan::metadata(namespace, name),
+            type_: Some("Opaque".to_owned()),
+            data: Some(BTreeMap::from([(keys::KUBECONFIG_KEY.to_owned(), data())])),
+            ..Secret::default()
         };
+        if exists_is_fine(kind.create(cluster, &secret).await)? {
+            return Ok(yaml);
+        }
+        let live = kind.get_live(cluster, namespace, name).await?;
+        let live =
+            live.ok_or_else(|| Error::Vanished(ObjKey::new(&cluster.id, namespace, name)))?;
         let bytes = live
             .data
             .as_ref()

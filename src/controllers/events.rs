@@ -5,6 +5,7 @@
 //! said once, and conditions remain.
 
 use std::collections::HashSet;
+use std::fmt::Write as _;
 use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
@@ -54,11 +55,10 @@ impl Events {
 fn event(about: &ObjectReference, reason: &str, message: &str, now: Timestamp) -> Event {
     let uid = about.uid.as_deref().unwrap_or_default();
     let digest = digest_of(format!("{uid} {reason}").as_bytes());
-    let suffix: String = digest
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let mut suffix = String::new();
+    for byte in digest.iter().take(8) {
+        let _ = write!(suffix, "{byte:02x}");
+    }
     let name = about.name.as_deref().unwrap_or_default();
     // Names of Events have at most 253 characters.
     let name: String = name.chars().take(230).collect();

@@ -260,8 +260,8 @@ impl Kcp {
         let slice = &self.slice;
         let status = match err {
             Error::InitialListFailed(kube::Error::Api(status))
-            | Error::WatchStartFailed(kube::Error::Api(status)) => Some(&**status),
-            Error::WatchError(status) => Some(&**status),
+            | Error::WatchStartFailed(kube::Error::Api(status))
+            | Error::WatchError(status) => Some(&**status),
             _ => None,
         };
         match status.map(|status| status.code) {

@@ -89,7 +89,7 @@ impl<R: Reconciler> Worker<R> {
             Ok(Ok(again)) => ("ok", Outcome::Done(again)),
             Ok(Err(err)) => {
                 let retry = R::retry(&err);
-                self.report(&cluster, key, &err, retry);
+                report::<R>(&cluster, key, &err, retry);
                 (retry.label(), Outcome::Failed(retry))
             }
             Err(_) => {
@@ -102,13 +102,13 @@ impl<R: Reconciler> Worker<R> {
         self.queue.done(key, outcome);
         self.metrics.queue_depth(R::NAME, self.queue.depth());
     }
+}
 
-    fn report(&self, cluster: &Cluster, key: &ObjKey, err: &R::Error, retry: Retry) {
-        let path = cluster.display();
-        if retry == Retry::Conflict {
-            tracing::debug!(controller = R::NAME, %key, path, "{err}");
-        } else {
-            tracing::warn!(controller = R::NAME, %key, path, retry = retry.label(), "{err}");
-        }
+fn report<R: Reconciler>(cluster: &Cluster, key: &ObjKey, err: &R::Error, retry: Retry) {
+    let path = cluster.display();
+    if retry == Retry::Conflict {
+        tracing::debug!(controller = R::NAME, %key, path, "{err}");
+    } else {
+        tracing::warn!(controller = R::NAME, %key, path, retry = retry.label(), "{err}");
     }
 }

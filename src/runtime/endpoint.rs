@@ -25,7 +25,7 @@ use super::metrics::Metrics;
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The server ends a watch after this, so that a silent loss of events is found within it.
-pub const WATCH_TIMEOUT: Duration = Duration::from_secs(60);
+pub const WATCH_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The largest silence on a connection: longer than a watch without events may be silent.
 const READ_TIMEOUT: Duration = Duration::from_secs(75);

@@ -19,7 +19,7 @@ use super::endpoint::{ConnectError, Endpoint, EndpointId, EndpointSpec};
 use super::metrics::Metrics;
 
 /// How long an endpoint that left the provider's list is kept going.
-pub const HOLD: Duration = Duration::from_secs(300);
+pub const HOLD: Duration = Duration::from_mins(5);
 
 /// One kind's list+watch, as the fleet sees it.
 pub trait Source: Send + Sync {

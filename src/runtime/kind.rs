@@ -93,7 +93,7 @@ fn prune(meta: &mut ObjectMeta) {
     }
 }
 
-impl<K: Wire> Kind<K, K> {
+impl<T: Wire> Kind<T, T> {
     /// A kind cached as it is.
     #[must_use]
     pub fn whole(name: &'static str, selector: &Selector) -> Self {
@@ -290,8 +290,8 @@ where
         };
         let request = path::<K>(&key.namespace).delete(&key.name, &params);
         match call::<Value>(cluster, request, Action::Delete, &key).await {
-            Ok(_) => Ok(()),
-            Err(CallError {
+            Ok(_)
+            | Err(CallError {
                 cause: Cause::NotFound,
                 ..
             }) => Ok(()),
@@ -329,11 +329,7 @@ where
         }
     }
 
-    pub(super) fn scope(
-        &self,
-        endpoint: &super::endpoint::Endpoint,
-        meta: &ObjectMeta,
-    ) -> Option<Scope> {
+    pub(super) fn scope(endpoint: &super::endpoint::Endpoint, meta: &ObjectMeta) -> Option<Scope> {
         let cluster = endpoint.cluster_of(meta)?;
         Some(Scope {
             endpoint: endpoint.id(),

@@ -173,7 +173,7 @@ impl Metrics {
             .set(i64::try_from(clusters).unwrap_or(i64::MAX));
     }
 
-    /// The OpenMetrics text of all metrics.
+    /// The `OpenMetrics` text of all metrics.
     #[must_use]
     pub fn render(&self) -> String {
         let mut text = String::new();

@@ -233,13 +233,13 @@ mod tests {
     async fn of_two_timers_of_a_key_the_earlier_counts_and_fires_once() {
         let queue = Queue::default();
         let start = Instant::now();
-        queue.add_after(key("a", "x"), Duration::from_secs(60));
+        queue.add_after(key("a", "x"), Duration::from_mins(1));
         queue.add_after(key("a", "x"), Duration::from_secs(5));
         queue.add_after(key("a", "x"), Duration::from_secs(30));
         let fired = queue.next().await;
         assert_eq!(start.elapsed().as_secs(), 5);
         queue.done(&fired, Outcome::Done(None));
-        let more = tokio::time::timeout(Duration::from_secs(120), queue.next()).await;
+        let more = tokio::time::timeout(Duration::from_mins(2), queue.next()).await;
         assert!(more.is_err());
     }
 
@@ -273,7 +273,7 @@ mod tests {
         let first = queue.next().await;
         queue.done(&first, Outcome::Failed(Retry::Terminal));
         assert!(
-            tokio::time::timeout(Duration::from_secs(3600), queue.next())
+            tokio::time::timeout(Duration::from_hours(1), queue.next())
                 .await
                 .is_err()
         );

@@ -56,7 +56,7 @@ where
                 endpoint,
             }
             .forever()
-            .await
+            .await;
         })
     }
 
@@ -185,7 +185,7 @@ where
             }
             Event::Delete(read) => {
                 let meta = meta_of(&read.decoded);
-                let Some(scope) = kind.scope(&self.endpoint, meta) else {
+                let Some(scope) = Kind::<K, C>::scope(&self.endpoint, meta) else {
                     return;
                 };
                 if let Some(delta) = kind.cache.remove(&scope, meta) {
@@ -198,7 +198,7 @@ where
     /// Finds the cluster of an object, and counts what cannot be used.
     fn place(&self, decoded: Decoded<C>) -> Option<(super::cache::Scope, Decoded<C>)> {
         let kind = &self.watched.kind;
-        let Some(scope) = kind.scope(&self.endpoint, meta_of(&decoded)) else {
+        let Some(scope) = Kind::<K, C>::scope(&self.endpoint, meta_of(&decoded)) else {
             self.watched.metrics.unplaced(kind.name);
             return None;
         };
