@@ -1,1 +1,30 @@
-//! Harness.
+//! Everything that the end-to-end tests need to run the real backend against real servers.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`stack`] | one kcp and one Kubernetes per test run, started when the first test asks |
+//! | [`kcp`], [`kubernetes`] | these servers as child processes; [`kcp`] also makes workspaces and bindings |
+//! | [`backend`] | the backend under test: start, stop, kill, restart, resident memory |
+//! | [`binding`] | binds a consumer through a `BindableResourcesRequest` |
+//! | [`driver`] | plays `kubectl bind` and the konnector with nothing but the issued kubeconfig |
+//! | [`audit`] | counts API requests from the servers' audit logs |
+//! | [`client`], [`object`], [`manifest`] | kube clients, untyped objects, YAML folders |
+//! | [`process`], [`dirs`], [`tools`], [`wait`] | child processes, files of the run, server binaries, waiting |
+//!
+//! The driver, the servers and the checks use untyped objects on purpose: a wrong type in the product must not hide
+//! itself by being used on both sides.
+
+pub mod audit;
+pub mod backend;
+pub mod binding;
+pub mod client;
+pub mod dirs;
+pub mod driver;
+pub mod kcp;
+pub mod kubernetes;
+pub mod manifest;
+pub mod object;
+pub mod process;
+pub mod stack;
+pub mod tools;
+pub mod wait;

@@ -1,0 +1,97 @@
+//! YAML files and folders of manifests.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use kube::api::{DynamicObject, Patch, PatchParams};
+use kube::core::GroupVersionKind;
+use kube::{Client, discovery};
+use serde_json::Value;
+
+use crate::object;
+use crate::wait::eventually;
+
+/// How long the API server may take to know a kind, and a CRD to be established.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// The objects of a YAML text with any number of documents.
+pub fn parse(text: &str) -> Result<Vec<DynamicObject>> {
+    let documents: Vec<Value> = serde_saphyr::from_multiple(text).context("no YAML")?;
+    let objects = documents.into_iter().filter(|document| !document.is_null());
+    objects
+        .map(|document| serde_json::from_value(document).context("no Kubernetes object"))
+        .collect()
+}
+
+/// Applies every `*.yaml` of a folder in the order of the file names, as `kubectl apply --server-side` does.
+///
+/// Waits until the CRDs among them are established. Objects without a namespace go to `namespace`.
+pub async fn apply_dir(client: &Client, dir: &Path, namespace: &str) -> Result<()> {
+    let mut files: Vec<_> = fs::read_dir(dir)
+        .with_context(|| format!("reading {}", dir.display()))?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "yaml")
+        })
+        .collect();
+    files.sort();
+    for file in files {
+        let text = fs::read_to_string(&file)?;
+        apply(client, &text, namespace)
+            .await
+            .with_context(|| format!("applying {}", file.display()))?;
+    }
+    Ok(())
+}
+
+/// Applies a YAML text; see [`apply_dir`].
+pub async fn apply(client: &Client, text: &str, namespace: &str) -> Result<()> {
+    let objects = parse(text)?;
+    for object in &objects {
+        apply_one(client, object, namespace).await?;
+    }
+    let crds = object::resource(
+        "apiextensions.k8s.io",
+        "v1",
+        "CustomResourceDefinition",
+        "customresourcedefinitions",
+    );
+    let crds = object::api(client, &crds, None);
+    for object in objects.iter().filter(|o| {
+        o.types
+            .as_ref()
+            .is_some_and(|types| types.kind == "CustomResourceDefinition")
+    }) {
+        let name = object.metadata.name.as_deref().unwrap_or_default();
+        object::wait_for(&crds, name, "an established CRD", DEADLINE, |crd| {
+            object::expect_condition(crd, "Established", "True")
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+async fn apply_one(client: &Client, object: &DynamicObject, namespace: &str) -> Result<()> {
+    let types = object.types.as_ref().context("no kind")?;
+    let gvk = GroupVersionKind::try_from(types)?;
+    let name = object.metadata.name.clone().context("no name")?;
+    let what = format!("{} {name} to be applied", types.kind);
+    eventually(&what, DEADLINE, async || {
+        // Repeated, because a kind whose CRD is seconds old is not served everywhere yet.
+        let (resource, capabilities) = discovery::pinned_kind(client, &gvk).await?;
+        let namespace = object.metadata.namespace.as_deref().unwrap_or(namespace);
+        let namespaced = capabilities.scope == discovery::Scope::Namespaced;
+        object::api(client, &resource, namespaced.then_some(namespace))
+            .patch(
+                &name,
+                &PatchParams::apply("kube-bind-e2e").force(),
+                &Patch::Apply(object),
+            )
+            .await
+            .map(drop)
+    })
+    .await
+}

@@ -1,0 +1,196 @@
+//! Untyped objects: the API resources of the kinds that tests touch, and short forms for common calls.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde_json::Value;
+
+use crate::wait::eventually;
+
+/// `ApiResource` of a kind whose plural is `plural`. `group` is empty for the core group.
+#[must_use]
+pub fn resource(group: &str, version: &str, kind: &str, plural: &str) -> ApiResource {
+    let api_version = if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    };
+    ApiResource {
+        group: group.into(),
+        version: version.into(),
+        api_version,
+        kind: kind.into(),
+        plural: plural.into(),
+    }
+}
+
+/// `kube-bind.io/v1alpha2`: the version that every client of v0.8.1 uses (contract objects.md 0).
+#[must_use]
+pub fn kube_bind(kind: &str) -> ApiResource {
+    resource(
+        "kube-bind.io",
+        "v1alpha2",
+        kind,
+        &format!("{}s", kind.to_lowercase()),
+    )
+}
+
+/// A kind of the core group, such as `Secret`.
+#[must_use]
+pub fn core(kind: &str) -> ApiResource {
+    resource("", "v1", kind, &format!("{}s", kind.to_lowercase()))
+}
+
+/// A kind of kcp's `apis.kcp.io/v1alpha2`.
+#[must_use]
+pub fn kcp_apis(kind: &str) -> ApiResource {
+    resource(
+        "apis.kcp.io",
+        "v1alpha2",
+        kind,
+        &format!("{}s", kind.to_lowercase()),
+    )
+}
+
+/// An API of untyped objects, in a namespace or for the whole cluster.
+#[must_use]
+pub fn api(client: &Client, resource: &ApiResource, namespace: Option<&str>) -> Api<DynamicObject> {
+    match namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, resource),
+        None => Api::all_with(client.clone(), resource),
+    }
+}
+
+/// Creates the object that `manifest` describes. kind and apiVersion may be left out.
+pub async fn create(
+    client: &Client,
+    resource: &ApiResource,
+    namespace: Option<&str>,
+    mut manifest: Value,
+) -> Result<DynamicObject> {
+    manifest["apiVersion"] = Value::from(resource.api_version.clone());
+    manifest["kind"] = Value::from(resource.kind.clone());
+    let object: DynamicObject = serde_json::from_value(manifest).context("no object")?;
+    let name = object.metadata.name.clone().unwrap_or_default();
+    api(client, resource, namespace)
+        .create(&PostParams::default(), &object)
+        .await
+        .with_context(|| format!("creating {} {name}", resource.kind))
+}
+
+/// JSON merge patch of an object or, with `subresource`, of its status.
+pub async fn merge_patch(
+    api: &Api<DynamicObject>,
+    name: &str,
+    patch: &(impl serde::Serialize + Debug),
+    status: bool,
+) -> kube::Result<DynamicObject> {
+    let (params, patch) = (PatchParams::default(), Patch::Merge(patch));
+    if status {
+        api.patch_status(name, &params, &patch).await
+    } else {
+        api.patch(name, &params, &patch).await
+    }
+}
+
+/// Waits until the object fulfils `condition`, which says what is missing. Returns the object.
+pub async fn wait_for(
+    api: &Api<DynamicObject>,
+    name: &str,
+    what: &str,
+    deadline: Duration,
+    condition: impl Fn(&DynamicObject) -> Result<(), String>,
+) -> Result<DynamicObject> {
+    eventually(what, deadline, async || {
+        let object = api.get(name).await.map_err(|error| error.to_string())?;
+        condition(&object).map(|()| object)
+    })
+    .await
+}
+
+/// Waits until the object is gone.
+pub async fn wait_gone(api: &Api<DynamicObject>, name: &str, deadline: Duration) -> Result<()> {
+    eventually(
+        &format!("{name} to be gone"),
+        deadline,
+        async || match api.get_opt(name).await {
+            Ok(None) => Ok(()),
+            Ok(Some(object)) => Err(format!("still there: {}", summary(&object))),
+            Err(error) => Err(error.to_string()),
+        },
+    )
+    .await
+}
+
+/// Whether a condition has a status; else what the conditions are.
+pub fn expect_condition(object: &DynamicObject, kind: &str, status: &str) -> Result<(), String> {
+    let found = condition(object, kind);
+    if found.is_some_and(|condition| condition["status"] == status) {
+        return Ok(());
+    }
+    Err(format!("no condition {kind}={status}: {}", summary(object)))
+}
+
+/// A condition by its type.
+#[must_use]
+pub fn condition<'a>(object: &'a DynamicObject, kind: &str) -> Option<&'a Value> {
+    let conditions = object.data.get("status")?.get("conditions")?.as_array()?;
+    conditions
+        .iter()
+        .find(|condition| condition["type"] == kind)
+}
+
+/// What a message says about an object: its phase and conditions, never its data.
+#[must_use]
+pub fn summary(object: &DynamicObject) -> String {
+    let kind = object
+        .types
+        .as_ref()
+        .map_or("object", |types| types.kind.as_str());
+    let name = object.metadata.name.as_deref().unwrap_or_default();
+    let deleting = if object.metadata.deletion_timestamp.is_some() {
+        ", terminating"
+    } else {
+        ""
+    };
+    let status = &object.data["status"];
+    let phase = status["phase"]
+        .as_str()
+        .map(|phase| format!(", phase {phase}"))
+        .unwrap_or_default();
+    let conditions: Vec<String> = status["conditions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|c| {
+            let text = |field: &str| c[field].as_str().unwrap_or_default().to_owned();
+            format!(
+                "{}={} {} {}",
+                text("type"),
+                text("status"),
+                text("reason"),
+                text("message")
+            )
+            .trim_end()
+            .to_owned()
+        })
+        .collect();
+    format!(
+        "{kind} {name}{phase}{deleting}, conditions [{}]",
+        conditions.join("; ")
+    )
+}
+
+/// One key of a Secret as text.
+pub fn secret_text(secret: &DynamicObject, key: &str) -> Result<String> {
+    use base64::Engine as _;
+    let name = secret.metadata.name.as_deref().unwrap_or_default();
+    let value = secret.data["data"][key]
+        .as_str()
+        .with_context(|| format!("Secret {name} has no key {key}"))?;
+    let bytes = base64::engine::general_purpose::STANDARD.decode(value)?;
+    String::from_utf8(bytes).with_context(|| format!("key {key} of Secret {name} is no text"))
+}

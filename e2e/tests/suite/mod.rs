@@ -1,0 +1,10 @@
+//! The tests by topic. A new topic is a module with `pub(crate) fn tests()`, listed here.
+
+mod harness;
+
+use crate::Test;
+
+/// All tests.
+pub(crate) fn tests() -> Vec<Test> {
+    [harness::tests()].concat()
+}
