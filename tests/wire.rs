@@ -1,5 +1,10 @@
 //! The wire types against objects of a real v0.8.1 run and against what lenient decoding promises.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "tests may fail loudly, their helpers too"
+)]
+
 use std::path::PathBuf;
 
 use kube_bind_backend::api::v1alpha2::{

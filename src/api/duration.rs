@@ -49,10 +49,9 @@ impl GoDuration {
     /// No time at all.
     pub const ZERO: Self = Self(0);
 
-    /// A duration of whole seconds, cut off at the largest duration that Go knows.
+    /// A duration of whole seconds. Any number of this type fits: 136 years at most.
     #[must_use]
     pub const fn from_secs(seconds: u32) -> Self {
-        // u32::MAX seconds are 136 years and fit.
         Self(seconds as i64 * 1_000_000_000)
     }
 

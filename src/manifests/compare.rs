@@ -15,8 +15,14 @@ struct Reviewed {
     /// End of the path.
     path: &'static str,
     /// Why it is right.
-    #[expect(dead_code, reason = "written for the reader")]
     reason: &'static str,
+}
+
+impl Reviewed {
+    fn covers(&self, plural: &str, path: &str) -> bool {
+        (self.kinds.is_empty() || self.kinds.contains(&plural))
+            && (path.ends_with(self.path) || path.contains(&format!("{}/", self.path)))
+    }
 }
 
 const REVIEWED: &[Reviewed] = &[
@@ -68,9 +74,11 @@ pub enum Error {
     },
 }
 
-/// The differences from the reference CRDs in `<contract>/crds` that nobody reviewed, one line each.
+/// The differences from the reference CRDs in `<contract>/crds` that nobody reviewed, and reviewed
+/// ones that no longer exist, one line each.
 pub fn with_reference(contract: &Path) -> Result<Vec<String>, Error> {
     let mut found = Vec::new();
+    let mut seen = [false; REVIEWED.len()];
     for ours in crds::all()? {
         let plural = plural(&ours).to_owned();
         let path = contract
@@ -86,17 +94,22 @@ pub fn with_reference(contract: &Path) -> Result<Vec<String>, Error> {
         })?;
         let mut differences = Vec::new();
         compare("", &normal(&ours), &normal(&theirs), &mut differences);
-        differences.retain(|difference| !is_reviewed(&plural, &difference.path));
+        differences.retain(|difference| {
+            let reviewed = REVIEWED
+                .iter()
+                .position(|r| r.covers(&plural, &difference.path));
+            reviewed.inspect(|i| seen[*i] = true).is_none()
+        });
         found.extend(differences.into_iter().map(|d| format!("{plural}: {d}")));
     }
+    let unseen = REVIEWED.iter().zip(seen).filter(|(_, seen)| !seen);
+    found.extend(unseen.map(|(r, _)| {
+        format!(
+            "{}: no longer differs; take it off the list ({})",
+            r.path, r.reason
+        )
+    }));
     Ok(found)
-}
-
-fn is_reviewed(plural: &str, path: &str) -> bool {
-    REVIEWED.iter().any(|reviewed| {
-        (reviewed.kinds.is_empty() || reviewed.kinds.contains(&plural))
-            && (path.ends_with(reviewed.path) || path.contains(&format!("{}/", reviewed.path)))
-    })
 }
 
 /// One place where two values differ.

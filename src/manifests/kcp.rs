@@ -80,14 +80,16 @@ pub fn api_export() -> Result<Value, Error> {
             })
         })
         .collect();
+    // The empty fields are what kcp fills in: written out, applying twice changes nothing.
     let claims: Vec<Value> = CLAIMS
         .iter()
         .map(|claim| {
-            let mut object = json!({ "resource": claim.resource, "verbs": claim.claimed_verbs() });
-            if !claim.group.is_empty() {
-                object["group"] = json!(claim.group);
-            }
-            object
+            json!({
+                "group": claim.group,
+                "identityHash": "",
+                "resource": claim.resource,
+                "verbs": claim.claimed_verbs(),
+            })
         })
         .collect();
     Ok(json!({
