@@ -1,1 +1,254 @@
-//! app
+//! Wiring only: flags to provider, kinds, controllers, fleet and health, all supervised.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::api::claims::{CLAIMS, Claim};
+use crate::cli::{Config, ProviderKind, SchemaSource};
+use crate::controllers::{Context, Controllers, Subjects};
+use crate::kinds::Kinds;
+use crate::onboarding::{Onboarding, Settings};
+use crate::providers::{self, ProviderError};
+use crate::runtime::admin::{self, Paths, Status};
+use crate::runtime::fleet::Fleet;
+use crate::runtime::metrics::Metrics;
+
+/// How long running reconciles may take to end. A request in flight is worth waiting for: what it
+/// wrote is found again at the next start, but its answer is not.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Why the process cannot start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The kubeconfig cannot be used.
+    #[error("cannot use the kubeconfig: {0}; check --kubeconfig, $KUBECONFIG and --context")]
+    Kubeconfig(String),
+    /// The CA of the kubeconfig cannot be read.
+    #[error("cannot read the CA file {path} of the kubeconfig: {source}")]
+    Ca {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// An address is not free.
+    #[error("cannot listen on {address}: {source}; choose another one with {flag}")]
+    Listen {
+        /// The flag that names it.
+        flag: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// No signals.
+    #[error("cannot wait for signals: {0}")]
+    Signal(#[source] std::io::Error),
+    /// The provider ended.
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+    /// A task that must not end did.
+    #[error("{0}; this is a bug, and the process ends so that it is started again")]
+    Ended(String),
+}
+
+/// Runs until a signal.
+pub async fn run(config: Config) -> Result<(), Error> {
+    for notice in &config.notices {
+        tracing::info!("{notice}");
+    }
+    let listener = listen("--listen-address", config.listen_address).await?;
+    let admin = match config.admin_address {
+        Some(address) => Some(listen("--admin-address", address).await?),
+        None => None,
+    };
+    let client_config = kube_config(&config).await?;
+    let metrics = Arc::new(Metrics::default());
+    let kinds = Arc::new(Kinds::default());
+    let settings = settings(&config, &client_config)?;
+    let onboarding = Arc::new(Onboarding {
+        kinds: Arc::clone(&kinds),
+        settings,
+    });
+    let subjects = Subjects {
+        groups: config.oidc_allowed_groups.clone(),
+        users: config.oidc_allowed_users.clone(),
+    };
+    let controllers = Controllers::new(Context {
+        kinds: Arc::clone(&kinds),
+        onboarding,
+        subjects,
+    });
+    let server_url = config.server_url.clone();
+    let provider = providers::from_config(provider_kind(&config), client_config, server_url);
+
+    let cancel = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    let mut sources = kinds.sources(&metrics);
+    sources.extend(provider.sources(&metrics));
+    let listeners = vec![controllers.listener()];
+    let fleet = Fleet::new(sources, listeners, Arc::clone(&metrics), cancel.clone());
+    controllers.start(&fleet, &metrics, &cancel, &tasks);
+    let status = Arc::new(Status {
+        fleet: Arc::clone(&fleet),
+        metrics: Arc::clone(&metrics),
+    });
+    let paths = if admin.is_some() {
+        Paths::Health
+    } else {
+        Paths::All
+    };
+    tasks.spawn(admin::serve(
+        listener,
+        paths,
+        Arc::clone(&status),
+        cancel.clone(),
+    ));
+    if let Some(admin) = admin {
+        tasks.spawn(admin::serve(admin, Paths::All, status, cancel.clone()));
+    }
+    tasks.spawn({
+        let fleet = Arc::clone(&fleet);
+        async move { fleet.tend().await }
+    });
+
+    let provider = tokio::spawn(provider.run(Arc::clone(&fleet), metrics, cancel.clone()));
+    let result = tokio::select! {
+        result = stop_signal() => result,
+        ended = provider => match ended {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(err)) => Err(err.into()),
+            Err(err) => Err(Error::Ended(format!("the provider ended: {err}"))),
+        },
+        what = fleet.failed() => Err(Error::Ended(what)),
+    };
+    tracing::info!("stopping");
+    cancel.cancel();
+    tasks.close();
+    if tokio::time::timeout(DRAIN, tasks.wait()).await.is_err() {
+        tracing::warn!("some work did not end in time; it goes on at the next start");
+    }
+    result
+}
+
+async fn listen(flag: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
+    let failed = |source| Error::Listen {
+        flag,
+        address,
+        source,
+    };
+    let listener = admin::listen(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    tracing::info!(flag, %address, "listening");
+    Ok(listener)
+}
+
+async fn stop_signal() -> Result<(), Error> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signal)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signal)?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+/// The standard loading rules: the flag, `$KUBECONFIG`, `~/.kube/config`, the pod's own account.
+async fn kube_config(config: &Config) -> Result<kube::Config, Error> {
+    let options = KubeConfigOptions {
+        context: config.context.clone(),
+        ..KubeConfigOptions::default()
+    };
+    let broken = |err: &dyn std::error::Error| Error::Kubeconfig(err.to_string());
+    if let Some(path) = &config.kubeconfig {
+        let file = Kubeconfig::read_from(path).map_err(|err| broken(&err))?;
+        return kube::Config::from_custom_kubeconfig(file, &options)
+            .await
+            .map_err(|err| broken(&err));
+    }
+    if let Ok(loaded) = kube::Config::from_kubeconfig(&options).await {
+        return Ok(loaded);
+    }
+    if config.context.is_some() || std::env::var_os("KUBERNETES_SERVICE_HOST").is_none() {
+        return kube::Config::from_kubeconfig(&options)
+            .await
+            .map_err(|err| broken(&err));
+    }
+    kube::Config::incluster().map_err(|err| broken(&err))
+}
+
+fn provider_kind(config: &Config) -> providers::Kind {
+    match config.provider {
+        ProviderKind::Kubernetes => providers::Kind::Kubernetes,
+        ProviderKind::Kcp => providers::Kind::Kcp {
+            slice: config.endpoint_slice_name.clone(),
+            claims: CLAIMS
+                .iter()
+                .filter(|claim| needed(claim, config))
+                .copied()
+                .collect(),
+            serve_export: config.serve_export_workspace,
+        },
+    }
+}
+
+/// Only the schema source in use has to be readable.
+fn needed(claim: &Claim, config: &Config) -> bool {
+    match claim.resource {
+        "customresourcedefinitions" => {
+            config.schema_source == SchemaSource::CustomResourceDefinitions
+        }
+        "apiresourceschemas" => config.schema_source == SchemaSource::ApiResourceSchemas,
+        _ => true,
+    }
+}
+
+fn settings(config: &Config, client: &kube::Config) -> Result<Settings, Error> {
+    let ca = match &config.external_ca {
+        Some(ca) => Some(ca.clone()),
+        None => own_ca(client)?,
+    };
+    Ok(Settings {
+        namespace_prefix: config.namespace_prefix.clone(),
+        pretty_name: config.pretty_name.clone(),
+        external_address: config.external_address.clone(),
+        ca,
+        server_name: config.external_server_name.clone(),
+    })
+}
+
+/// The CA by which we know the API server, as PEM: consumers reach the same one.
+fn own_ca(client: &kube::Config) -> Result<Option<Vec<u8>>, Error> {
+    use base64::Engine as _;
+    if let Some(path) = &client.root_cert_file {
+        let read = std::fs::read(path);
+        return read.map(Some).map_err(|source| Error::Ca {
+            path: path.clone(),
+            source,
+        });
+    }
+    let Some(certificates) = &client.root_cert else {
+        return Ok(None);
+    };
+    let mut pem = String::new();
+    for der in certificates {
+        let text = base64::engine::general_purpose::STANDARD.encode(der);
+        pem.push_str("-----BEGIN CERTIFICATE-----\n");
+        for line in text.as_bytes().chunks(64) {
+            pem.push_str(&String::from_utf8_lossy(line));
+            pem.push('\n');
+        }
+        pem.push_str("-----END CERTIFICATE-----\n");
+    }
+    Ok(Some(pem.into_bytes()))
+}

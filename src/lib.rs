@@ -6,5 +6,8 @@ pub mod cli;
 pub mod consumer;
 pub mod controllers;
 pub mod init;
+pub mod kinds;
+pub mod manifests;
+pub mod onboarding;
 pub mod providers;
 pub mod runtime;

@@ -1,1 +1,55 @@
-fn main() {}
+//! The backend: TLS provider, command line, run.
+
+use std::process::ExitCode;
+
+use kube_bind_backend::cli::{self, Command};
+use kube_bind_backend::{app, init};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    // One library for all TLS; a second call could only find the same one.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let command = cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(err) => return failed(&err),
+    };
+    match command {
+        Command::Run(config) => {
+            log(config.verbosity);
+            match runtime.block_on(app::run(*config)) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(err) => failed(&err),
+            }
+        }
+        Command::Init(config) => match runtime.block_on(init::run(config)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(err) => failed(&err),
+        },
+    }
+}
+
+fn failed(err: &dyn std::error::Error) -> ExitCode {
+    eprintln!("error: {err}");
+    ExitCode::FAILURE
+}
+
+/// klog verbosity to levels: up to 2 (the default) is info, 4 and more is debug, 8 and more adds the
+/// libraries. `RUST_LOG` wins.
+fn log(verbosity: u8) {
+    let default = match verbosity {
+        0 => "warn",
+        1..=3 => "warn,kube_bind_backend=info,backend=info",
+        4..=7 => "warn,kube_bind_backend=debug,backend=debug",
+        _ => "debug",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .with_writer(std::io::stderr)
+        .init();
+}

@@ -1,1 +1,8 @@
-//! consumer
+//! What one bound consumer owns, as pure functions: names, objects and bytes of the wire contract. No I/O, no runtime.
+
+pub mod external;
+pub mod kubeconfig;
+pub mod names;
+pub mod onboarding;
+pub mod rbac;
+pub mod response;

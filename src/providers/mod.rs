@@ -1,1 +1,82 @@
-//! providers
+//! Where endpoints and clusters come from.
+//!
+//! A provider names the endpoints of a [`Fleet`] and says which logical clusters are served through
+//! them. A new one is a file here and a line in [`from_config`].
+
+mod kcp;
+mod kubernetes;
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use http::Uri;
+use kube::Config;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::claims::Claim;
+use crate::runtime::endpoint::ConnectError;
+use crate::runtime::fleet::{Fleet, Source};
+use crate::runtime::metrics::Metrics;
+
+pub use kcp::{ExportRef, engagement};
+
+/// Names the endpoints and engages the clusters of a fleet.
+pub trait Provider: Send + Sync {
+    /// What the provider itself watches through each endpoint.
+    fn sources(&self, metrics: &Arc<Metrics>) -> Vec<Arc<dyn Source>>;
+
+    /// Keeps the fleet's endpoints equal to what there is, until cancelled.
+    fn run(
+        self: Arc<Self>,
+        fleet: Arc<Fleet>,
+        metrics: Arc<Metrics>,
+        cancel: CancellationToken,
+    ) -> BoxFuture<'static, Result<(), ProviderError>>;
+}
+
+/// Why a provider cannot go on. Troubles that pass are waited out and do not come here.
+#[derive(Debug, thiserror::Error)]
+pub enum ProviderError {
+    /// The client could not be made.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The stream of endpoint slices ended, which it never does.
+    #[error("the watch of the APIExportEndpointSlice ended; restart the backend")]
+    WatchEnded,
+}
+
+/// Which provider, and what it needs.
+#[derive(Debug, Clone)]
+pub enum Kind {
+    /// One plain Kubernetes cluster.
+    Kubernetes,
+    /// All workspaces that bound an APIExport of kcp.
+    Kcp {
+        /// The APIExportEndpointSlice in the workspace of the kubeconfig.
+        slice: String,
+        /// The claims that a workspace has to accept.
+        claims: Vec<Claim>,
+        /// Serve the export's own logical cluster as well.
+        serve_export: bool,
+    },
+}
+
+/// Makes a provider. `server_url` replaces what the kubeconfig (kubernetes) or the endpoint slice
+/// (kcp) names.
+#[must_use]
+pub fn from_config(kind: Kind, config: Config, server_url: Option<Uri>) -> Arc<dyn Provider> {
+    match kind {
+        Kind::Kubernetes => Arc::new(kubernetes::Kubernetes::new(config, server_url)),
+        Kind::Kcp {
+            slice,
+            claims,
+            serve_export,
+        } => Arc::new(kcp::Kcp::new(
+            config,
+            server_url,
+            slice,
+            claims,
+            serve_export,
+        )),
+    }
+}

@@ -1,0 +1,201 @@
+//! `APIBinding`: which export a workspace uses and which claims it accepted.
+
+use std::collections::BTreeMap;
+
+use kube::CustomResource;
+use serde::{Deserialize, Serialize};
+
+#[cfg(doc)]
+use super::{ApiExport, ApiResourceSchema, PHASE_BOUND};
+use super::{CLAIM_ACCEPTED, ExportReference};
+use crate::api::conditions::Condition;
+
+/// Binds an [`ApiExport`] into a workspace.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "apis.kcp.io",
+    version = "v1alpha2",
+    kind = "APIBinding",
+    root = "ApiBinding",
+    status = "ApiBindingStatus",
+    schema = "disabled",
+    derive = "PartialEq",
+    derive = "Default"
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiBindingSpec {
+    /// What is bound.
+    #[serde(default, deserialize_with = "crate::api::wire::or_default")]
+    pub reference: BindingReference,
+    /// What the workspace thinks of the export's claims.
+    #[serde(
+        default,
+        deserialize_with = "crate::api::wire::or_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub permission_claims: Vec<AcceptableClaim>,
+}
+
+/// What a binding binds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BindingReference {
+    /// An export.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub export: Option<ExportReference>,
+}
+
+/// A claim and what the workspace thinks of it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AcceptableClaim {
+    /// The claim and its selector.
+    #[serde(flatten)]
+    pub claim: ScopedClaim,
+    /// [`CLAIM_ACCEPTED`] or `Rejected`.
+    pub state: String,
+}
+
+impl AcceptableClaim {
+    /// True if the workspace granted the claim.
+    #[must_use]
+    pub fn is_accepted(&self) -> bool {
+        self.state == CLAIM_ACCEPTED
+    }
+}
+
+/// A claim restricted to some objects.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ScopedClaim {
+    /// The claim.
+    #[serde(flatten)]
+    pub claim: PermissionClaim,
+    /// Which objects.
+    #[serde(default, deserialize_with = "crate::api::wire::or_default")]
+    pub selector: ClaimSelector,
+}
+
+/// Access to a resource of another API group.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PermissionClaim {
+    /// API group; empty for core.
+    #[serde(
+        default,
+        deserialize_with = "crate::api::wire::or_default",
+        skip_serializing_if = "String::is_empty"
+    )]
+    pub group: String,
+    /// Plural resource name.
+    pub resource: String,
+    /// Verbs, `*` for all.
+    #[serde(default, deserialize_with = "crate::api::wire::or_default")]
+    pub verbs: Vec<String>,
+    /// Which export the resource comes from; empty for built-in ones.
+    #[serde(
+        default,
+        deserialize_with = "crate::api::wire::or_default",
+        skip_serializing_if = "String::is_empty"
+    )]
+    pub identity_hash: String,
+}
+
+/// Objects that a claim covers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimSelector {
+    /// All of them.
+    #[serde(
+        default,
+        deserialize_with = "crate::api::wire::or_default",
+        skip_serializing_if = "crate::api::wire::is_false"
+    )]
+    pub match_all: bool,
+    /// Those with these labels.
+    #[serde(
+        default,
+        deserialize_with = "crate::api::wire::or_default",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    pub match_labels: BTreeMap<String, String>,
+}
+
+/// State of a binding.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiBindingStatus {
+    /// Logical cluster of the export.
+    #[serde(
+        rename = "apiExportClusterName",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub api_export_cluster_name: Option<String>,
+    /// The resources that the workspace got.
+    #[serde(
+        default,
+        deserialize_with = "crate::api::wire::or_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub bound_resources: Vec<BoundResource>,
+    /// `Binding` or [`PHASE_BOUND`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<String>,
+    /// Claims in force.
+    #[serde(
+        default,
+        deserialize_with = "crate::api::wire::or_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub applied_permission_claims: Vec<ScopedClaim>,
+    /// Claims that the export makes.
+    #[serde(
+        default,
+        deserialize_with = "crate::api::wire::or_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub export_permission_claims: Vec<PermissionClaim>,
+    /// Observations of kcp.
+    #[serde(
+        default,
+        deserialize_with = "crate::api::wire::or_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub conditions: Vec<Condition>,
+}
+
+/// A resource that a workspace got from an export.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BoundResource {
+    /// API group.
+    #[serde(default, deserialize_with = "crate::api::wire::or_default")]
+    pub group: String,
+    /// Plural resource name.
+    pub resource: String,
+    /// Its schema.
+    pub schema: BoundResourceSchema,
+    /// Versions that objects were stored in.
+    #[serde(
+        default,
+        deserialize_with = "crate::api::wire::or_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub storage_versions: Vec<String>,
+}
+
+/// The schema of a bound resource.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BoundResourceSchema {
+    /// Name of the [`ApiResourceSchema`] in the export's workspace.
+    pub name: String,
+    /// Its UID.
+    #[serde(
+        rename = "UID",
+        default,
+        deserialize_with = "crate::api::wire::or_default"
+    )]
+    pub uid: String,
+    /// Identity of the export, which tells our own export from others.
+    #[serde(default, deserialize_with = "crate::api::wire::or_default")]
+    pub identity_hash: String,
+}

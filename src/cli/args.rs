@@ -1,0 +1,286 @@
+//! The flags as clap sees them. Values are taken as text; `validate` gives them meaning, so that every wrong value is
+//! reported in the order of contract flags.md 3 and in the same form.
+
+use clap::builder::ArgAction;
+use clap::{Arg, Args, CommandFactory, Parser};
+
+/// Flags of the Go backend for its HTTP front end. With `--frontend-disabled=true` it neither completes nor validates
+/// them (contract flags.md 2), so neither do we.
+const FRONT_END: [&str; 15] = [
+    "frontend",
+    "token-expiry",
+    "konnector-host-alias",
+    "tls-cert-file",
+    "tls-key-file",
+    "oidc-type",
+    "oidc-issuer-url",
+    "oidc-callback-url",
+    "oidc-issuer-client-id",
+    "oidc-issuer-client-secret",
+    "oidc-authorize-url",
+    "oidc-ca-file",
+    "cookie-signing-key",
+    "cookie-encryption-key",
+    "redis-addr",
+];
+
+/// Logging details of Kubernetes component-base and a test switch that v0.8.1 accepts; they have no counterpart here.
+const LOGGING: [&str; 4] = [
+    "vmodule",
+    "log-flush-frequency",
+    "log-text-info-buffer-size",
+    "testing-auto-select",
+];
+
+/// The only accepted-and-ignored flag that may stand without a value.
+const LOGGING_SWITCH: &str = "log-text-split-stream";
+
+/// Names of all flags that are accepted and ignored.
+pub(super) fn ignored_names() -> impl Iterator<Item = &'static str> {
+    FRONT_END.into_iter().chain(LOGGING).chain([LOGGING_SWITCH])
+}
+
+/// The whole command line, with the flags that are only accepted added as hidden ones.
+pub(super) fn command() -> clap::Command {
+    let accepted = FRONT_END.into_iter().chain(LOGGING).map(|name| {
+        Arg::new(name)
+            .long(name)
+            .hide(true)
+            .action(ArgAction::Append)
+            .allow_hyphen_values(true)
+    });
+    let switch = Arg::new(LOGGING_SWITCH)
+        .long(LOGGING_SWITCH)
+        .hide(true)
+        .num_args(0..=1)
+        .require_equals(true)
+        .default_missing_value("true");
+    Cli::command().args(accepted).arg(switch)
+}
+
+/// Serves the kube-bind backend for one Kubernetes cluster or for every kcp workspace that bound the kube-bind.io
+/// APIExport.
+///
+/// Without a subcommand the backend runs. All flags of the kube-bind backend v0.8.1 are accepted.
+#[derive(Debug, Parser)]
+#[command(
+    name = "backend",
+    version,
+    args_conflicts_with_subcommands = true,
+    args_override_self = true,
+    disable_help_subcommand = true
+)]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub(super) run: RunArgs,
+    #[command(subcommand)]
+    pub(super) command: Option<Subcommand>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Subcommand {
+    /// Prepare a kcp workspace for the backend: schemas, APIExport, service account and its kubeconfig
+    Init(InitArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub(super) struct InitArgs {
+    /// Kubeconfig of a kcp admin; empty means KUBECONFIG, then ~/.kube/config
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(super) kubeconfig: String,
+    /// Context in the kubeconfig; empty means its current context
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(super) context: String,
+    /// Workspace for the APIExport, created where it is missing
+    #[arg(long, value_name = "PATH", default_value = "root:kube-bind")]
+    pub(super) workspace: String,
+    /// Where to write the kubeconfig that the backend runs with
+    #[arg(long, value_name = "FILE", default_value = "backend.kubeconfig")]
+    pub(super) output: String,
+    /// Name of the APIExport
+    #[arg(long, value_name = "NAME", default_value = "kube-bind.io")]
+    pub(super) export_name: String,
+}
+
+/// The flags of the default mode.
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    pub(super) access: AccessArgs,
+    #[command(flatten)]
+    pub(super) consumers: ConsumerArgs,
+    #[command(flatten)]
+    pub(super) server: ServerArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Cluster access and provider")]
+pub(super) struct AccessArgs {
+    /// Kubeconfig file; empty means KUBECONFIG, then ~/.kube/config, then the service account of the pod
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(super) kubeconfig: String,
+    /// Context in the kubeconfig; empty means its current context
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(super) context: String,
+    /// `kubernetes` (one cluster) or `kcp` (every workspace that bound the APIExport)
+    #[arg(long, value_name = "PROVIDER", default_value = "kubernetes")]
+    pub(super) multicluster_runtime_provider: String,
+    /// kcp: endpoint slice of the APIExport, to watch in the workspace of the kubeconfig
+    #[arg(long, value_name = "NAME", default_value = "kube-bind.io")]
+    pub(super) apiexport_endpoint_slice_name: String,
+    /// kubernetes: https URL that replaces the host of the kubeconfig. kcp: the one virtual workspace URL to use instead of
+    /// the endpoint slice, https://<host>/services/apiexport/<cluster>/<export>
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(super) server_url: String,
+    /// kcp: serve the logical cluster of the APIExport itself as well; its Secrets hold the token of this backend
+    #[arg(
+        long,
+        value_name = "BOOL",
+        value_parser = super::values::go_bool,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true"
+    )]
+    pub(super) serve_export_workspace: bool,
+    /// kcp: an APIBinding whose name starts with one of these gets no templates; takes effect with exports
+    #[arg(
+        long,
+        value_name = "LIST",
+        default_value = "kube-bind.io,tenancy.kcp.io,topology.kcp.io"
+    )]
+    pub(super) apibinding_ignore_prefixes: Vec<String>,
+    /// Kind that exported schemas are read from: `customresourcedefinitions` or `apiresourceschemas`
+    #[arg(
+        long,
+        value_name = "SOURCE",
+        default_value = "CustomResourceDefinition.v1.apiextensions.k8s.io"
+    )]
+    pub(super) schema_source: String,
+    /// Re-sync period of schemas with update policy Always, at least 10s; takes effect with exports
+    #[arg(long, value_name = "DURATION", default_value = "5m")]
+    pub(super) schema_sync_interval: String,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Contract with consumers")]
+pub(super) struct ConsumerArgs {
+    /// Prefix of the namespace of each consumer, used verbatim
+    #[arg(long, value_name = "PREFIX", default_value = "cluster-")]
+    pub(super) namespace_prefix: String,
+    /// Name of this provider as consumers see it
+    #[arg(long, value_name = "NAME", default_value = "Backend")]
+    pub(super) pretty_name: String,
+    /// `Namespaced` or `Cluster`: what consumers may see of the exported resources
+    #[arg(long, value_name = "SCOPE", default_value = "Namespaced")]
+    pub(super) consumer_scope: String,
+    /// `Prefixed`, `Namespaced` or `None`: how objects of consumers are kept apart
+    #[arg(
+        long,
+        value_name = "ISOLATION",
+        default_value = "Prefixed",
+        overrides_with = "cluster_scoped_isolation"
+    )]
+    pub(super) isolation: String,
+    /// Deprecated name of --isolation
+    #[arg(
+        long,
+        value_name = "ISOLATION",
+        hide = true,
+        overrides_with = "isolation"
+    )]
+    pub(super) cluster_scoped_isolation: Option<String>,
+    /// https URL of the API server as consumers reach it. kcp: its path is replaced by /clusters/<id>
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(super) external_address: String,
+    /// PEM file with the CA that consumers need for the API server; empty means the CA of the kubeconfig
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(super) external_ca_file: String,
+    /// TLS server name that consumers expect from the API server
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(super) external_server_name: String,
+    /// Groups that may bind, repeatable and comma separated: subjects of `ClusterRoleBinding` kube-bind-oidc-user
+    #[arg(long, value_name = "LIST", allow_hyphen_values = true)]
+    pub(super) oidc_allowed_groups: Vec<String>,
+    /// Users that may bind, repeatable and comma separated: subjects of `ClusterRoleBinding` kube-bind-oidc-user
+    #[arg(long, value_name = "LIST", allow_hyphen_values = true)]
+    pub(super) oidc_allowed_users: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Server and logging")]
+pub(super) struct ServerArgs {
+    /// Run without the HTTP API for consumers: `BindableResourcesRequest` objects are reconciled instead. Required in this
+    /// version
+    #[arg(
+        long,
+        value_name = "BOOL",
+        value_parser = super::values::go_bool,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true"
+    )]
+    pub(super) frontend_disabled: bool,
+    /// Address to listen on; only health and metrics while the front end is disabled
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
+    pub(super) listen_address: String,
+    #[arg(long, hide = true, default_value = "")]
+    pub(super) listen_ip: String,
+    #[arg(long, hide = true, default_value = "0")]
+    pub(super) listen_port: u16,
+    /// Own address for /livez, /readyz and /metrics; empty means that --listen-address serves them
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(super) admin_address: String,
+    /// Log verbosity: 0 errors and warnings only, 2 the usual, 4 and more debug
+    #[arg(short = 'v', long = "v", value_name = "LEVEL", default_value = "2")]
+    pub(super) verbosity: u8,
+    #[arg(long, hide = true, default_value = "text")]
+    pub(super) logging_format: String,
+}

@@ -1,0 +1,84 @@
+//! What the process was asked to do, with every value validated.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::Uri;
+
+use crate::cli::values::{ConsumerScope, Isolation, ProviderKind, SchemaSource, WorkspacePath};
+use crate::consumer::external::ExternalAddress;
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Run the backend.
+    Run(Box<Config>),
+    /// Prepare a kcp workspace for it.
+    Init(InitConfig),
+}
+
+/// Settings of a running backend. Flags and defaults: contract flags.md 2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// `--kubeconfig`; none means the standard loading rules.
+    pub kubeconfig: Option<PathBuf>,
+    /// `--context`; none means the current context of the kubeconfig.
+    pub context: Option<String>,
+    /// `--multicluster-runtime-provider`.
+    pub provider: ProviderKind,
+    /// `--apiexport-endpoint-slice-name`, read with [`ProviderKind::Kcp`] only.
+    pub endpoint_slice_name: String,
+    /// `--server-url` without a trailing slash in its path. With [`ProviderKind::Kubernetes`] it replaces the host of the
+    /// kubeconfig, with [`ProviderKind::Kcp`] it is the one virtual workspace URL.
+    pub server_url: Option<Uri>,
+    /// `--serve-export-workspace`: serve the export's own logical cluster like a tenant (off: its Secrets hold our token).
+    pub serve_export_workspace: bool,
+    /// `--apibinding-ignore-prefixes`.
+    pub apibinding_ignore_prefixes: Vec<String>,
+    /// `--schema-source`.
+    pub schema_source: SchemaSource,
+    /// `--schema-sync-interval`, at least ten seconds.
+    pub schema_sync_interval: Duration,
+    /// `--namespace-prefix`; together with any identity it makes a valid namespace name.
+    pub namespace_prefix: String,
+    /// `--pretty-name`, never empty.
+    pub pretty_name: String,
+    /// `--consumer-scope`.
+    pub consumer_scope: ConsumerScope,
+    /// `--isolation`.
+    pub isolation: Isolation,
+    /// `--external-address`.
+    pub external_address: Option<ExternalAddress>,
+    /// Content of `--external-ca-file`: PEM with at least one certificate.
+    pub external_ca: Option<Vec<u8>>,
+    /// `--external-server-name`.
+    pub external_server_name: Option<String>,
+    /// `--oidc-allowed-groups`: group subjects of `kube-bind-oidc-user`.
+    pub oidc_allowed_groups: Vec<String>,
+    /// `--oidc-allowed-users`: user subjects of `kube-bind-oidc-user`.
+    pub oidc_allowed_users: Vec<String>,
+    /// `--listen-address` (or the deprecated pair `--listen-ip`, `--listen-port`).
+    pub listen_address: SocketAddr,
+    /// `--admin-address`; none means that health and metrics are served at `listen_address`.
+    pub admin_address: Option<SocketAddr>,
+    /// `-v`: the klog verbosity, 2 by default.
+    pub verbosity: u8,
+    /// Lines to log once logging works: deprecated and ignored flags.
+    pub notices: Vec<String>,
+}
+
+/// Settings of `backend init`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InitConfig {
+    /// `--kubeconfig` of a kcp admin; none means the standard loading rules.
+    pub kubeconfig: Option<PathBuf>,
+    /// `--context`; none means the current context of the kubeconfig.
+    pub context: Option<String>,
+    /// `--workspace`: holds the APIExport, created where it is missing.
+    pub workspace: WorkspacePath,
+    /// `--output`: the kubeconfig file to write.
+    pub output: PathBuf,
+    /// `--export-name`.
+    pub export_name: String,
+}

@@ -1,0 +1,234 @@
+//! From flags to a [`Config`]: the rules of contract flags.md 3 in its order, the first failing one wins.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use thiserror::Error;
+
+use crate::cli::args::{InitArgs, RunArgs, ServerArgs};
+use crate::cli::config::{Config, InitConfig};
+use crate::cli::values::{self, Isolation, ValueError, WorkspacePath};
+use crate::consumer::external::{self, ExternalAddress};
+use crate::consumer::names::{self, NameError};
+
+/// A flag whose value cannot work.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The value itself is wrong.
+    #[error("--{flag}: {source}")]
+    Value {
+        /// Name of the flag, without dashes.
+        flag: &'static str,
+        /// What is wrong.
+        source: ValueError,
+    },
+    /// A prefix that cannot start a namespace name.
+    #[error("--namespace-prefix: {0}")]
+    NamespacePrefix(#[source] NameError),
+    /// An external address that consumers could not use.
+    #[error("--external-address: {0}")]
+    ExternalAddress(#[source] external::Error),
+    /// A file that cannot be read.
+    #[error("--{flag}: cannot read {path:?}: {source}; name a file that this process may read")]
+    File {
+        /// Name of the flag, without dashes.
+        flag: &'static str,
+        /// The path as given.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// A CA file without a certificate.
+    #[error(
+        "--external-ca-file: {0:?} holds no certificate; name a PEM file with the CA of the API server"
+    )]
+    NoCertificate(PathBuf),
+    /// The HTTP front end is not part of this version.
+    #[error(
+        "this version serves consumers without an HTTP front end only; add `--frontend-disabled=true`"
+    )]
+    FrontEnd,
+}
+
+/// Names the flag of a refused value.
+fn flag<T>(flag: &'static str, result: Result<T, ValueError>) -> Result<T, ConfigError> {
+    result.map_err(|source| ConfigError::Value { flag, source })
+}
+
+fn non_empty(value: &str) -> Option<String> {
+    (!value.is_empty()).then(|| value.to_owned())
+}
+
+/// Builds the settings of a run; `ignored` names the given flags that have no effect, as `--name`.
+pub(super) fn run_config(args: &RunArgs, ignored: &[String]) -> Result<Config, ConfigError> {
+    let RunArgs {
+        access,
+        consumers,
+        server,
+    } = args;
+    let (listen_address, admin_address) = addresses(server)?;
+    let external_ca = external_ca(&consumers.external_ca_file)?;
+    names::check_prefix(&consumers.namespace_prefix).map_err(ConfigError::NamespacePrefix)?;
+    if consumers.pretty_name.is_empty() {
+        return flag("pretty-name", Err(ValueError::Empty));
+    }
+    if !server.frontend_disabled {
+        return Err(ConfigError::FrontEnd);
+    }
+    let consumer_scope = flag(
+        "consumer-scope",
+        values::consumer_scope(&consumers.consumer_scope),
+    )?;
+    let isolation = isolation(
+        &consumers.isolation,
+        consumers.cluster_scoped_isolation.as_deref(),
+    )?;
+    let external_address = non_empty(&consumers.external_address)
+        .map(|text| ExternalAddress::parse(&text))
+        .transpose()
+        .map_err(ConfigError::ExternalAddress)?;
+    let provider = flag(
+        "multicluster-runtime-provider",
+        values::provider(&access.multicluster_runtime_provider),
+    )?;
+    let schema_source = flag(
+        "schema-source",
+        values::schema_source(&access.schema_source),
+    )?;
+    let schema_sync_interval = flag(
+        "schema-sync-interval",
+        values::schema_sync_interval(&access.schema_sync_interval),
+    )?;
+    // Rules of our own come last, so that the order of the contract stays what people know.
+    let endpoint_slice_name = flag(
+        "apiexport-endpoint-slice-name",
+        values::object_name(&access.apiexport_endpoint_slice_name),
+    )?;
+    let server_url = non_empty(&access.server_url)
+        .map(|url| flag("server-url", values::server_url(&url, provider)))
+        .transpose()?;
+    Ok(Config {
+        kubeconfig: kubeconfig(&access.kubeconfig)?,
+        context: non_empty(&access.context),
+        provider,
+        endpoint_slice_name,
+        server_url,
+        serve_export_workspace: access.serve_export_workspace,
+        apibinding_ignore_prefixes: values::list(&access.apibinding_ignore_prefixes),
+        schema_source,
+        schema_sync_interval,
+        namespace_prefix: consumers.namespace_prefix.clone(),
+        pretty_name: consumers.pretty_name.clone(),
+        consumer_scope,
+        isolation,
+        external_address,
+        external_ca,
+        external_server_name: non_empty(&consumers.external_server_name),
+        oidc_allowed_groups: values::list(&consumers.oidc_allowed_groups),
+        oidc_allowed_users: values::list(&consumers.oidc_allowed_users),
+        listen_address,
+        admin_address,
+        verbosity: server.verbosity,
+        notices: notices(args, ignored),
+    })
+}
+
+/// Builds the settings of `backend init`.
+pub(super) fn init_config(args: &InitArgs) -> Result<InitConfig, ConfigError> {
+    if args.output.is_empty() {
+        return flag("output", Err(ValueError::Empty));
+    }
+    Ok(InitConfig {
+        workspace: flag("workspace", WorkspacePath::parse(&args.workspace))?,
+        output: PathBuf::from(&args.output),
+        export_name: flag("export-name", values::object_name(&args.export_name))?,
+        kubeconfig: kubeconfig(&args.kubeconfig)?,
+        context: non_empty(&args.context),
+    })
+}
+
+/// The deprecated name is the same variable in v0.8.1; clap has already dropped the one that came first.
+fn isolation(current: &str, deprecated: Option<&str>) -> Result<Isolation, ConfigError> {
+    match deprecated {
+        Some(given) => flag("cluster-scoped-isolation", values::isolation(given)),
+        None => flag("isolation", values::isolation(current)),
+    }
+}
+
+fn addresses(server: &ServerArgs) -> Result<(SocketAddr, Option<SocketAddr>), ConfigError> {
+    let listen = if server.listen_ip.is_empty() {
+        flag(
+            "listen-address",
+            values::listen_address(&server.listen_address),
+        )?
+    } else {
+        let address = format!("{}:{}", server.listen_ip, server.listen_port);
+        flag("listen-ip", values::listen_address(&address))?
+    };
+    let admin = non_empty(&server.admin_address)
+        .map(|address| flag("admin-address", values::listen_address(&address)))
+        .transpose()?;
+    if server.logging_format != "text" {
+        let given = server.logging_format.clone();
+        let allowed = "text";
+        return flag(
+            "logging-format",
+            Err(ValueError::Unknown { given, allowed }),
+        );
+    }
+    Ok((listen, admin))
+}
+
+/// Reads the CA for consumers at start, so that a later change of the file cannot change what they get.
+fn external_ca(path: &str) -> Result<Option<Vec<u8>>, ConfigError> {
+    if path.is_empty() {
+        return Ok(None);
+    }
+    let pem = std::fs::read(path).map_err(|source| ConfigError::File {
+        flag: "external-ca-file",
+        path: path.into(),
+        source,
+    })?;
+    let mut certificates = CertificateDer::pem_slice_iter(&pem).peekable();
+    if certificates.peek().is_none() || certificates.any(|certificate| certificate.is_err()) {
+        return Err(ConfigError::NoCertificate(path.into()));
+    }
+    Ok(Some(pem))
+}
+
+/// An explicit kubeconfig must exist; the standard places may be empty.
+fn kubeconfig(path: &str) -> Result<Option<PathBuf>, ConfigError> {
+    if path.is_empty() {
+        return Ok(None);
+    }
+    match Path::new(path).metadata() {
+        Ok(_) => Ok(Some(path.into())),
+        Err(source) => Err(ConfigError::File {
+            flag: "kubeconfig",
+            path: path.into(),
+            source,
+        }),
+    }
+}
+
+fn notices(args: &RunArgs, ignored: &[String]) -> Vec<String> {
+    let mut notices = Vec::new();
+    if args.consumers.cluster_scoped_isolation.is_some() {
+        notices
+            .push("--cluster-scoped-isolation is deprecated, use --isolation instead".to_owned());
+    }
+    if !args.server.listen_ip.is_empty() {
+        notices.push(
+            "--listen-ip and --listen-port are deprecated, use --listen-address instead".to_owned(),
+        );
+    }
+    if !ignored.is_empty() {
+        notices.push(format!(
+            "flags without effect while the front end is disabled: {}",
+            ignored.join(", ")
+        ));
+    }
+    notices
+}

@@ -1,0 +1,609 @@
+//! What one consumer gets when it binds, as a plan.
+//!
+//! The names are fixed by the contract (objects.md section 1), so a crash between two writes is
+//! healed by planning again. The contract namespace decides whose everything in it is: it carries
+//! the consumer's identity and who bound it first. Nothing of a namespace that is not ours is used.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{ClusterRole, RoleBinding};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::{Value, json};
+
+use crate::api::keys;
+use crate::api::v1alpha2::{ClusterBinding, ClusterBindingSpec, SecretKeyRef};
+
+use super::{names, rbac};
+
+/// Who asks for a binding, as it is recorded on the contract namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Binder(String);
+
+impl Binder {
+    /// Whoever may create requests in this namespace.
+    #[must_use]
+    pub fn namespace(namespace: &str) -> Self {
+        Self(format!("namespace:{namespace}"))
+    }
+
+    /// The text on the wire.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A consumer that wants to bind.
+#[derive(Debug, Clone, Copy)]
+pub struct Consumer<'a> {
+    /// What the consumer calls itself; valid by [`names::check_identity`].
+    pub identity: &'a str,
+    /// For people: who wrote the request.
+    pub author: &'a str,
+    /// For people: the consumer's cluster.
+    pub pretty_name: &'a str,
+    /// Whose the identity becomes.
+    pub binder: &'a Binder,
+    /// The template that is bound, where one was named.
+    pub template: Option<&'a str>,
+}
+
+/// What becomes of the contract namespace.
+#[derive(Debug, Clone, PartialEq)]
+pub enum NamespacePlan {
+    /// It is there as it should be.
+    Use(ObjectMeta),
+    /// It is there; merge this into it.
+    Patch(ObjectMeta, Value),
+    /// It has to be created.
+    Create(Box<Namespace>),
+}
+
+/// Why a consumer gets no contract namespace.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Someone else bound the identity first.
+    #[error(
+        "the identity was bound first by another requester and belongs to it; to hand it over, an \
+         admin runs: kubectl annotate namespace {namespace} {}={to}",
+        keys::ANNOTATION_TRANSFER_TO
+    )]
+    IdentityTaken {
+        /// The contract namespace of the identity.
+        namespace: String,
+        /// What the annotation has to say.
+        to: String,
+    },
+    /// The computed name is in use for something else.
+    #[error(
+        "namespace {0} exists and is not a contract namespace of this identity; rename or delete \
+         it, or start the backend with another --namespace-prefix"
+    )]
+    NameTaken(String),
+    /// More than one of our namespaces carries the identity.
+    #[error("namespaces {0} all carry this identity; delete all but the one in use")]
+    Ambiguous(String),
+    /// The namespace of the identity is being deleted.
+    #[error("the contract namespace {0} is being deleted; the request goes on when it is gone")]
+    Deleting(String),
+}
+
+impl Refusal {
+    /// The reason of the condition.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::IdentityTaken { .. } => "IdentityTaken",
+            Self::NameTaken(_) => "NamespaceNameTaken",
+            Self::Ambiguous(_) => "IdentityAmbiguous",
+            Self::Deleting(_) => "NamespaceDeleting",
+        }
+    }
+}
+
+fn annotation<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a str> {
+    meta.annotations.as_ref()?.get(key).map(String::as_str)
+}
+
+fn has_our_label(meta: &ObjectMeta) -> bool {
+    let label = meta
+        .labels
+        .as_ref()
+        .and_then(|labels| labels.get(keys::LABEL_MANAGED));
+    label.is_some_and(|value| value == keys::TRUE)
+}
+
+/// The identity that a namespace is for, under the present or the v0.5 key.
+#[must_use]
+pub fn identity_of(meta: &ObjectMeta) -> Option<&str> {
+    annotation(meta, keys::ANNOTATION_IDENTITY)
+        .or_else(|| annotation(meta, keys::ANNOTATION_IDENTITY_LEGACY))
+}
+
+/// Whether a namespace is a contract namespace of ours: by our label, or, where v0.8.1 made it and
+/// set no label, by a `ClusterBinding` in it that carries the same identity. An annotation alone is
+/// no proof, because whoever may create namespaces can write one.
+fn is_ours(meta: &ObjectMeta, binding: Option<&ClusterBinding>) -> bool {
+    has_our_label(meta)
+        || binding.is_some_and(|binding| {
+            let theirs = annotation(&binding.metadata, keys::ANNOTATION_IDENTITY);
+            theirs.is_some() && theirs == identity_of(meta)
+        })
+}
+
+/// Chooses the contract namespace of a consumer.
+///
+/// `namespaces` are those that carry the identity or have the computed name; `binding_in` gives the
+/// `ClusterBinding` of a namespace.
+pub fn namespace<'a>(
+    consumer: &Consumer<'_>,
+    prefix: &str,
+    namespaces: &[&'a ObjectMeta],
+    binding_in: impl Fn(&str) -> Option<&'a ClusterBinding>,
+) -> Result<NamespacePlan, Refusal> {
+    let computed = names::contract_namespace(prefix, consumer.identity);
+    let name_of = |meta: &ObjectMeta| meta.name.clone().unwrap_or_default();
+    let ours: Vec<&ObjectMeta> = namespaces
+        .iter()
+        .copied()
+        .filter(|meta| is_ours(meta, binding_in(meta.name.as_deref().unwrap_or_default())))
+        .filter(|meta| identity_of(meta) == Some(consumer.identity))
+        .collect();
+    match ours.as_slice() {
+        [] => {
+            if namespaces.iter().any(|meta| name_of(meta) == computed) {
+                return Err(Refusal::NameTaken(computed));
+            }
+            Ok(NamespacePlan::Create(Box::new(new_namespace(
+                consumer, computed,
+            ))))
+        }
+        [meta] if meta.deletion_timestamp.is_some() => Err(Refusal::Deleting(name_of(meta))),
+        [meta] => existing(consumer, meta),
+        several => {
+            let names: Vec<String> = several.iter().map(|meta| name_of(meta)).collect();
+            Err(Refusal::Ambiguous(names.join(", ")))
+        }
+    }
+}
+
+fn new_namespace(consumer: &Consumer<'_>, name: String) -> Namespace {
+    let mut annotations = BTreeMap::from([
+        (
+            keys::ANNOTATION_IDENTITY.to_owned(),
+            consumer.identity.to_owned(),
+        ),
+        (
+            keys::ANNOTATION_BOUND_BY.to_owned(),
+            consumer.binder.as_str().to_owned(),
+        ),
+    ]);
+    if !consumer.author.is_empty() {
+        annotations.insert(
+            keys::ANNOTATION_AUTHOR.to_owned(),
+            consumer.author.to_owned(),
+        );
+    }
+    if let Some(template) = consumer.template {
+        annotations.insert(keys::ANNOTATION_TEMPLATES.to_owned(), template.to_owned());
+    }
+    let metadata = ObjectMeta {
+        name: Some(name),
+        labels: Some(managed()),
+        annotations: Some(annotations),
+        ..ObjectMeta::default()
+    };
+    Namespace {
+        metadata,
+        ..Namespace::default()
+    }
+}
+
+/// Metadata of an object of ours in a namespace.
+#[must_use]
+pub fn metadata(namespace: &str, name: &str) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name.to_owned()),
+        namespace: Some(namespace.to_owned()),
+        labels: Some(managed()),
+        ..ObjectMeta::default()
+    }
+}
+
+fn managed() -> BTreeMap<String, String> {
+    BTreeMap::from([(keys::LABEL_MANAGED.to_owned(), keys::TRUE.to_owned())])
+}
+
+/// Checks whose an existing namespace is, and adds what is not recorded on it yet.
+fn existing(consumer: &Consumer<'_>, meta: &ObjectMeta) -> Result<NamespacePlan, Refusal> {
+    let mut annotations = serde_json::Map::new();
+    let binder = consumer.binder.as_str();
+    match annotation(meta, keys::ANNOTATION_BOUND_BY) {
+        Some(owner) if owner == binder => {}
+        Some(_) if annotation(meta, keys::ANNOTATION_TRANSFER_TO) == Some(binder) => {
+            annotations.insert(keys::ANNOTATION_BOUND_BY.to_owned(), json!(binder));
+            annotations.insert(keys::ANNOTATION_TRANSFER_TO.to_owned(), Value::Null);
+        }
+        Some(_) => {
+            return Err(Refusal::IdentityTaken {
+                namespace: meta.name.clone().unwrap_or_default(),
+                to: binder.to_owned(),
+            });
+        }
+        // Made by v0.8.1, which recorded nobody: the first to ask is the owner from now on.
+        None => {
+            annotations.insert(keys::ANNOTATION_BOUND_BY.to_owned(), json!(binder));
+        }
+    }
+    if annotation(meta, keys::ANNOTATION_IDENTITY).is_none() {
+        annotations.insert(
+            keys::ANNOTATION_IDENTITY.to_owned(),
+            json!(consumer.identity),
+        );
+        annotations.insert(keys::ANNOTATION_IDENTITY_LEGACY.to_owned(), Value::Null);
+    }
+    if let Some(template) = consumer.template {
+        let recorded = annotation(meta, keys::ANNOTATION_TEMPLATES).unwrap_or_default();
+        if !recorded.split(',').any(|known| known == template) {
+            let all = if recorded.is_empty() {
+                template.to_owned()
+            } else {
+                format!("{recorded},{template}")
+            };
+            annotations.insert(keys::ANNOTATION_TEMPLATES.to_owned(), json!(all));
+        }
+    }
+    let mut patch = serde_json::Map::new();
+    if !annotations.is_empty() {
+        patch.insert("annotations".to_owned(), Value::Object(annotations));
+    }
+    if !has_our_label(meta) {
+        patch.insert("labels".to_owned(), json!(managed()));
+    }
+    if patch.is_empty() {
+        Ok(NamespacePlan::Use(meta.clone()))
+    } else {
+        Ok(NamespacePlan::Patch(
+            meta.clone(),
+            json!({ "metadata": patch }),
+        ))
+    }
+}
+
+/// What is known to exist of a consumer.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Contents<'a> {
+    /// The ServiceAccount exists.
+    pub service_account: bool,
+    /// The token Secret exists.
+    pub token_secret: bool,
+    /// The ClusterRole that all consumers of a cluster share.
+    pub cluster_role: Option<&'a ClusterRole>,
+    /// What binds it.
+    pub role_binding: Option<&'a RoleBinding>,
+    /// The ClusterBinding.
+    pub cluster_binding: Option<&'a ClusterBinding>,
+}
+
+/// One write. Creates come back as "exists already" where our view was old; that is success.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// Create the ServiceAccount.
+    ServiceAccount(Box<ServiceAccount>),
+    /// Create the ClusterRole.
+    CreateClusterRole(Box<ClusterRole>),
+    /// Put its rules right.
+    ReplaceClusterRole(Box<ClusterRole>),
+    /// Create the RoleBinding.
+    CreateRoleBinding(Box<RoleBinding>),
+    /// Put its subjects right.
+    ReplaceRoleBinding(Box<RoleBinding>),
+    /// Ask for a token.
+    TokenSecret(Box<Secret>),
+    /// Create the ClusterBinding.
+    ClusterBinding(Box<ClusterBinding>),
+}
+
+/// The writes that are missing in a contract namespace, in the order in which they are made: rights
+/// come before the token, so that they are effective when the token is there.
+#[must_use]
+pub fn contents(
+    consumer: &Consumer<'_>,
+    provider_pretty_name: &str,
+    namespace: &str,
+    seen: &Contents<'_>,
+) -> Vec<Step> {
+    let mut steps = Vec::new();
+    if !seen.service_account {
+        steps.push(Step::ServiceAccount(Box::new(
+            rbac::binder_service_account(namespace),
+        )));
+    }
+    let role = rbac::binder_cluster_role();
+    match seen.cluster_role {
+        None => steps.push(Step::CreateClusterRole(Box::new(role))),
+        Some(known) if known.rules == role.rules => {}
+        Some(known) => steps.push(Step::ReplaceClusterRole(Box::new(ClusterRole {
+            rules: role.rules,
+            ..known.clone()
+        }))),
+    }
+    let binding = rbac::binder_role_binding(namespace);
+    match seen.role_binding {
+        None => steps.push(Step::CreateRoleBinding(Box::new(binding))),
+        Some(known) if known.subjects == binding.subjects => {}
+        Some(known) => steps.push(Step::ReplaceRoleBinding(Box::new(RoleBinding {
+            subjects: binding.subjects,
+            ..known.clone()
+        }))),
+    }
+    if !seen.token_secret {
+        steps.push(Step::TokenSecret(Box::new(rbac::binder_token_secret(
+            namespace,
+        ))));
+    }
+    if seen.cluster_binding.is_none() {
+        let binding = cluster_binding(consumer, provider_pretty_name, namespace);
+        steps.push(Step::ClusterBinding(Box::new(binding)));
+    }
+    steps
+}
+
+fn cluster_binding(consumer: &Consumer<'_>, pretty_name: &str, namespace: &str) -> ClusterBinding {
+    let texts = [
+        (keys::ANNOTATION_IDENTITY, consumer.identity),
+        (keys::ANNOTATION_AUTHOR, consumer.author),
+        (keys::ANNOTATION_CLUSTER_PRETTY_NAME, consumer.pretty_name),
+    ];
+    let annotations = texts.into_iter().filter(|(_, text)| !text.is_empty());
+    ClusterBinding {
+        metadata: ObjectMeta {
+            annotations: Some(
+                annotations
+                    .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                    .collect(),
+            ),
+            ..metadata(namespace, keys::CLUSTER_BINDING)
+        },
+        spec: ClusterBindingSpec {
+            kubeconfig_secret_ref: SecretKeyRef {
+                name: keys::KUBECONFIG_SECRET.to_owned(),
+                key: keys::KUBECONFIG_KEY.to_owned(),
+            },
+            provider_pretty_name: pretty_name.to_owned(),
+            service_provider_spec: None,
+        },
+        status: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IDENTITY: &str = "my-consumer";
+    const NAME: &str = "cluster-2u084ntpxd9q0";
+
+    fn consumer(binder: &Binder) -> Consumer<'_> {
+        let pretty_name = "cow";
+        Consumer {
+            identity: IDENTITY,
+            author: "ann",
+            pretty_name,
+            binder,
+            template: None,
+        }
+    }
+
+    fn meta(name: &str, label: bool, annotations: &[(&str, &str)]) -> ObjectMeta {
+        ObjectMeta {
+            name: Some(name.into()),
+            labels: label.then(managed),
+            annotations: Some(
+                annotations
+                    .iter()
+                    .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                    .collect(),
+            ),
+            ..ObjectMeta::default()
+        }
+    }
+
+    fn plan(binder: &Binder, namespaces: &[&ObjectMeta]) -> Result<NamespacePlan, Refusal> {
+        namespace(&consumer(binder), "cluster-", namespaces, |_| None)
+    }
+
+    #[test]
+    fn the_first_bind_creates_the_namespace_and_records_identity_and_binder() {
+        let binder = Binder::namespace("team");
+        let expected = Namespace {
+            metadata: meta(
+                NAME,
+                true,
+                &[
+                    (keys::ANNOTATION_IDENTITY, IDENTITY),
+                    (keys::ANNOTATION_AUTHOR, "ann"),
+                    (keys::ANNOTATION_BOUND_BY, "namespace:team"),
+                ],
+            ),
+            ..Namespace::default()
+        };
+        assert_eq!(
+            plan(&binder, &[]),
+            Ok(NamespacePlan::Create(Box::new(expected)))
+        );
+    }
+
+    #[test]
+    fn a_repeated_bind_of_the_same_binder_changes_nothing() {
+        let binder = Binder::namespace("team");
+        let known = meta(
+            "any-name",
+            true,
+            &[
+                (keys::ANNOTATION_IDENTITY, IDENTITY),
+                (keys::ANNOTATION_BOUND_BY, "namespace:team"),
+            ],
+        );
+        assert_eq!(
+            plan(&binder, &[&known]),
+            Ok(NamespacePlan::Use(known.clone()))
+        );
+    }
+
+    #[test]
+    fn another_binder_is_refused_until_an_admin_hands_the_identity_over() {
+        let binder = Binder::namespace("other");
+        let mut known = meta(
+            NAME,
+            true,
+            &[
+                (keys::ANNOTATION_IDENTITY, IDENTITY),
+                (keys::ANNOTATION_BOUND_BY, "namespace:team"),
+            ],
+        );
+        let refusal = plan(&binder, &[&known]).unwrap_err();
+        assert_eq!(
+            refusal.to_string(),
+            "the identity was bound first by another requester and belongs to it; to hand it over, \
+             an admin runs: kubectl annotate namespace cluster-2u084ntpxd9q0 \
+             backend.kube-bind.io/transfer-to=namespace:other"
+        );
+        let annotations = known.annotations.as_mut().unwrap();
+        annotations.insert(
+            keys::ANNOTATION_TRANSFER_TO.into(),
+            "namespace:other".into(),
+        );
+        let patch = json!({ "metadata": { "annotations": {
+            "backend.kube-bind.io/bound-by": "namespace:other",
+            "backend.kube-bind.io/transfer-to": null,
+        }}});
+        assert_eq!(
+            plan(&binder, &[&known]),
+            Ok(NamespacePlan::Patch(known.clone(), patch))
+        );
+    }
+
+    #[test]
+    fn a_namespace_that_we_did_not_make_is_never_used_whatever_its_annotations() {
+        let binder = Binder::namespace("team");
+        let squatter = meta(NAME, false, &[(keys::ANNOTATION_IDENTITY, IDENTITY)]);
+        assert_eq!(
+            plan(&binder, &[&squatter]),
+            Err(Refusal::NameTaken(NAME.into()))
+        );
+        let collision = meta(NAME, true, &[(keys::ANNOTATION_IDENTITY, "someone-else")]);
+        assert_eq!(
+            plan(&binder, &[&collision]),
+            Err(Refusal::NameTaken(NAME.into()))
+        );
+        let elsewhere = meta("elsewhere", false, &[(keys::ANNOTATION_IDENTITY, IDENTITY)]);
+        assert!(matches!(
+            plan(&binder, &[&elsewhere]),
+            Ok(NamespacePlan::Create(_))
+        ));
+    }
+
+    #[test]
+    fn a_namespace_of_v081_is_recognised_by_its_cluster_binding_and_marked_as_ours() {
+        let binder = Binder::namespace("team");
+        let known = meta("old", false, &[(keys::ANNOTATION_IDENTITY, IDENTITY)]);
+        let binding = cluster_binding(&consumer(&binder), "p", "old");
+        let plan = namespace(&consumer(&binder), "cluster-", &[&known], |_| {
+            Some(&binding)
+        });
+        let patch = json!({ "metadata": {
+            "annotations": { "backend.kube-bind.io/bound-by": "namespace:team" },
+            "labels": { "backend.kube-bind.io/managed": "true" },
+        }});
+        assert_eq!(plan, Ok(NamespacePlan::Patch(known.clone(), patch)));
+    }
+
+    #[test]
+    fn a_namespace_that_is_going_is_waited_for() {
+        let binder = Binder::namespace("team");
+        let mut known = meta(NAME, true, &[(keys::ANNOTATION_IDENTITY, IDENTITY)]);
+        known.deletion_timestamp = Some(crate::api::conditions::whole_seconds(
+            jiff::Timestamp::UNIX_EPOCH,
+        ));
+        assert_eq!(
+            plan(&binder, &[&known]),
+            Err(Refusal::Deleting(NAME.into()))
+        );
+    }
+
+    #[test]
+    fn templates_are_recorded_once_each() {
+        let binder = Binder::namespace("team");
+        let known = meta(
+            NAME,
+            true,
+            &[
+                (keys::ANNOTATION_IDENTITY, IDENTITY),
+                (keys::ANNOTATION_BOUND_BY, "namespace:team"),
+                (keys::ANNOTATION_TEMPLATES, "a,b"),
+            ],
+        );
+        let with = |template| Consumer {
+            template: Some(template),
+            ..consumer(&binder)
+        };
+        let b = namespace(&with("b"), "cluster-", &[&known], |_| None);
+        assert_eq!(b, Ok(NamespacePlan::Use(known.clone())));
+        let c = namespace(&with("c"), "cluster-", &[&known], |_| None);
+        let patch =
+            json!({ "metadata": { "annotations": { "backend.kube-bind.io/templates": "a,b,c" }}});
+        assert_eq!(c, Ok(NamespacePlan::Patch(known.clone(), patch)));
+    }
+
+    #[test]
+    fn an_empty_contract_namespace_gets_everything_and_a_complete_one_nothing() {
+        let binder = Binder::namespace("team");
+        let consumer = consumer(&binder);
+        let steps = contents(&consumer, "Backend", NAME, &Contents::default());
+        let binding = cluster_binding(&consumer, "Backend", NAME);
+        assert_eq!(
+            steps,
+            [
+                Step::ServiceAccount(Box::new(rbac::binder_service_account(NAME))),
+                Step::CreateClusterRole(Box::new(rbac::binder_cluster_role())),
+                Step::CreateRoleBinding(Box::new(rbac::binder_role_binding(NAME))),
+                Step::TokenSecret(Box::new(rbac::binder_token_secret(NAME))),
+                Step::ClusterBinding(Box::new(binding.clone())),
+            ]
+        );
+        let (role, role_binding) = (rbac::binder_cluster_role(), rbac::binder_role_binding(NAME));
+        let complete = Contents {
+            service_account: true,
+            token_secret: true,
+            cluster_role: Some(&role),
+            role_binding: Some(&role_binding),
+            cluster_binding: Some(&binding),
+        };
+        assert_eq!(contents(&consumer, "Backend", NAME, &complete), []);
+    }
+
+    #[test]
+    fn foreign_edits_of_rights_are_put_right() {
+        let binder = Binder::namespace("team");
+        let (mut role, mut binding) =
+            (rbac::binder_cluster_role(), rbac::binder_role_binding(NAME));
+        role.rules = None;
+        binding.subjects = None;
+        let seen = Contents {
+            service_account: true,
+            token_secret: true,
+            cluster_role: Some(&role),
+            role_binding: Some(&binding),
+            cluster_binding: Some(&ClusterBinding::default()),
+        };
+        assert_eq!(
+            contents(&consumer(&binder), "Backend", NAME, &seen),
+            [
+                Step::ReplaceClusterRole(Box::new(rbac::binder_cluster_role())),
+                Step::ReplaceRoleBinding(Box::new(rbac::binder_role_binding(NAME))),
+            ]
+        );
+    }
+}

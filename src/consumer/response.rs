@@ -1,0 +1,29 @@
+//! The answer to a `BindableResourcesRequest` as `kubectl bind deploy` reads it (contract objects.md 10).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use secrecy::{ExposeSecret as _, SecretString};
+
+/// JSON of a `BindingResourceResponse` that carries `kubeconfig`. The bytes are stable: same kubeconfig, same response.
+#[must_use]
+pub fn binding_resource_response(kubeconfig: &SecretString) -> SecretString {
+    // Base64 needs no escaping in JSON, and the order of keys is part of the contract.
+    SecretString::from(format!(
+        r#"{{"kind":"BindingResourceResponse","apiVersion":"kube-bind.io/v1alpha2","authentication":{{}},"kubeconfig":"{}","requests":null}}"#,
+        STANDARD.encode(kubeconfig.expose_secret())
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_response_is_byte_for_byte_that_of_the_go_backend() {
+        let response = binding_resource_response(&SecretString::from("kubeconfig".to_owned()));
+        assert_eq!(
+            response.expose_secret(),
+            r#"{"kind":"BindingResourceResponse","apiVersion":"kube-bind.io/v1alpha2","authentication":{},"kubeconfig":"a3ViZWNvbmZpZw==","requests":null}"#
+        );
+    }
+}

@@ -1,0 +1,379 @@
+//! `Cluster` `default`: the provider's own object in each engaged cluster.
+//!
+//! Watches: Clusters, engaged clusters, our ClusterRoles and ClusterRoleBindings. Writes: the
+//! Cluster, its status, and with subjects the pair `kube-bind-oidc-user`, owned by it. Promises:
+//! one write to engage a cluster; a cluster that does not accept a permission claim says so in its
+//! own Cluster object and nowhere else; a role of that name which is not ours is left alone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::Resource as _;
+use serde_json::json;
+
+use crate::api::conditions::{self, Condition, Severity};
+use crate::api::keys;
+use crate::api::v1alpha2::{self, ClusterSpec};
+use crate::consumer::rbac;
+use crate::kinds::Kinds;
+use crate::runtime::cluster::{ClusterId, ObjKey};
+use crate::runtime::controller::Reconciler;
+use crate::runtime::error::{CallError, Cause, Retry};
+use crate::runtime::fleet::Cluster;
+use crate::runtime::queue::Queue;
+
+/// Condition: the cluster lets us do everything that we need.
+const CLAIMS_ACCEPTED: &str = "PermissionClaimsAccepted";
+
+/// Condition: people may bind over HTTP.
+const USERS_ALLOWED: &str = "UsersAllowed";
+
+/// Who may bind over HTTP, from the flags.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Subjects {
+    /// `--oidc-allowed-groups`.
+    pub groups: Vec<String>,
+    /// `--oidc-allowed-users`.
+    pub users: Vec<String>,
+}
+
+impl Subjects {
+    fn is_empty(&self) -> bool {
+        self.groups.is_empty() && self.users.is_empty()
+    }
+}
+
+/// The key of a cluster's Cluster.
+#[must_use]
+pub(super) fn key(cluster: &ClusterId) -> ObjKey {
+    ObjKey::new(cluster, "", keys::CLUSTER)
+}
+
+/// Asks for the Cluster when a role of ours of the right name changes.
+pub(super) fn subscribe(kinds: &Kinds, queue: &Arc<Queue>) {
+    let roles = Arc::clone(queue);
+    kinds.cluster_roles.subscribe(move |_, delta| {
+        if delta
+            .object()
+            .is_some_and(|role| role.metadata.name.as_deref() == Some(keys::OIDC_USER_ROLE))
+        {
+            roles.add(key(&delta.scope.cluster));
+        }
+    });
+    let bindings = Arc::clone(queue);
+    kinds.cluster_role_bindings.subscribe(move |_, delta| {
+        let object = delta.object();
+        if object.is_some_and(|b| b.metadata.name.as_deref() == Some(keys::OIDC_USER_ROLE)) {
+            bindings.add(key(&delta.scope.cluster));
+        }
+    });
+}
+
+/// Reconciles Clusters.
+pub(super) struct Controller {
+    pub(super) kinds: Arc<Kinds>,
+    pub(super) subjects: Subjects,
+}
+
+/// What can go wrong.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    /// A request failed.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// A role or binding of our name belongs to someone else.
+    #[error(
+        "{kind} {} of cluster {cluster} exists and was not made by this backend, so users get no \
+         rights; delete it, or hand it over with: kubectl label {kind} {} {}=true",
+        keys::OIDC_USER_ROLE,
+        keys::OIDC_USER_ROLE,
+        keys::LABEL_MANAGED
+    )]
+    Foreign {
+        /// The kind, as kubectl takes it.
+        kind: &'static str,
+        /// The cluster.
+        cluster: ClusterId,
+    },
+}
+
+impl Reconciler for Controller {
+    type Error = Error;
+
+    const NAME: &'static str = "cluster";
+
+    async fn reconcile(&self, cluster: &Cluster, key: &ObjKey) -> Result<Option<Duration>, Error> {
+        if cluster.info.leaving || key.name != keys::CLUSTER {
+            return Ok(None);
+        }
+        let object = self.object(cluster).await?;
+        let users = self.users(cluster, &object).await;
+        self.status(cluster, &object, users.as_ref().err()).await?;
+        users.map(|()| None)
+    }
+
+    fn retry(error: &Error) -> Retry {
+        match error {
+            Error::Call(err) => err.retry(),
+            Error::Foreign { .. } => Retry::Denied,
+        }
+    }
+}
+
+impl Controller {
+    async fn object(&self, cluster: &Cluster) -> Result<Arc<v1alpha2::Cluster>, Error> {
+        let kind = &self.kinds.clusters;
+        if let Some(object) = kind.get(cluster, "", keys::CLUSTER) {
+            return Ok(object);
+        }
+        let mut wanted = v1alpha2::Cluster::new(keys::CLUSTER, ClusterSpec::default());
+        wanted.metadata.labels = rbac::managed_labels();
+        match kind.create(cluster, &wanted).await {
+            Ok(created) => Ok(created),
+            Err(CallError {
+                cause: Cause::Exists,
+                ..
+            }) => {
+                let live = kind.get_live(cluster, "", keys::CLUSTER).await?;
+                Ok(Arc::new(live.unwrap_or(wanted)))
+            }
+            Err(err) => Err(err.into()),
+        }
+    }
+
+    async fn users(&self, cluster: &Cluster, object: &v1alpha2::Cluster) -> Result<(), Error> {
+        if self.subjects.is_empty() {
+            return self.remove_users(cluster, object).await;
+        }
+        let Some(owner) = object.controller_owner_ref(&()) else {
+            return Ok(());
+        };
+        let owner = OwnerReference {
+            block_owner_deletion: Some(true),
+            ..owner
+        };
+        let wanted = rbac::oidc_user_cluster_role(owner.clone());
+        let kind = &self.kinds.cluster_roles;
+        match kind.get(cluster, "", keys::OIDC_USER_ROLE) {
+            Some(known) if known.rules == wanted.rules => {}
+            Some(known) => {
+                let fixed = ClusterRole {
+                    rules: wanted.rules,
+                    ..(*known).clone()
+                };
+                kind.replace(cluster, &fixed).await?;
+            }
+            None => match kind.create(cluster, &wanted).await {
+                Err(CallError {
+                    cause: Cause::Exists,
+                    ..
+                }) => {
+                    let live = kind.get_live(cluster, "", keys::OIDC_USER_ROLE).await?;
+                    let live = adopt("clusterrole", cluster, object, live)?;
+                    kind.replace(
+                        cluster,
+                        &ClusterRole {
+                            rules: wanted.rules,
+                            ..live
+                        },
+                    )
+                    .await?;
+                }
+                result => drop(result?),
+            },
+        }
+        let Subjects { groups, users } = &self.subjects;
+        let wanted = rbac::oidc_user_cluster_role_binding(owner, groups, users);
+        let kind = &self.kinds.cluster_role_bindings;
+        match kind.get(cluster, "", keys::OIDC_USER_ROLE) {
+            Some(known) if known.subjects == wanted.subjects => {}
+            Some(known) => {
+                let fixed = ClusterRoleBinding {
+                    subjects: wanted.subjects,
+                    ..(*known).clone()
+                };
+                kind.replace(cluster, &fixed).await?;
+            }
+            None => match kind.create(cluster, &wanted).await {
+                Err(CallError {
+                    cause: Cause::Exists,
+                    ..
+                }) => {
+                    let live = kind.get_live(cluster, "", keys::OIDC_USER_ROLE).await?;
+                    let live = adopt("clusterrolebinding", cluster, object, live)?;
+                    let fixed = ClusterRoleBinding {
+                        subjects: wanted.subjects,
+                        ..live
+                    };
+                    kind.replace(cluster, &fixed).await?;
+                }
+                result => drop(result?),
+            },
+        }
+        Ok(())
+    }
+
+    /// Takes rights back that earlier flags gave.
+    async fn remove_users(
+        &self,
+        cluster: &Cluster,
+        object: &v1alpha2::Cluster,
+    ) -> Result<(), Error> {
+        if let Some(known) = self
+            .kinds
+            .cluster_role_bindings
+            .get(cluster, "", keys::OIDC_USER_ROLE)
+            && is_owned(&known.metadata, object)
+        {
+            self.kinds
+                .cluster_role_bindings
+                .delete(cluster, &known.metadata)
+                .await?;
+        }
+        if let Some(known) = self
+            .kinds
+            .cluster_roles
+            .get(cluster, "", keys::OIDC_USER_ROLE)
+            && is_owned(&known.metadata, object)
+        {
+            self.kinds
+                .cluster_roles
+                .delete(cluster, &known.metadata)
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn status(
+        &self,
+        cluster: &Cluster,
+        object: &v1alpha2::Cluster,
+        users: Option<&Error>,
+    ) -> Result<(), Error> {
+        let known = object
+            .status
+            .as_ref()
+            .map_or(&[][..], |status| &status.conditions);
+        let users = users
+            .filter(|err| Self::retry(err) == Retry::Denied)
+            .map(ToString::to_string);
+        let wanted = plan(known, cluster, users, jiff::Timestamp::now());
+        if let Some(conditions) = wanted {
+            let status = json!({ "conditions": conditions });
+            self.kinds
+                .clusters
+                .patch_status(cluster, &object.metadata, status)
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+fn is_owned(meta: &ObjectMeta, object: &v1alpha2::Cluster) -> bool {
+    let owners = meta.owner_references.as_deref().unwrap_or_default();
+    owners
+        .iter()
+        .any(|owner| Some(&owner.uid) == object.metadata.uid.as_ref())
+}
+
+/// Takes over a role that v0.8.1 made: it has no label, but our Cluster owns it.
+fn adopt<K>(
+    kind: &'static str,
+    cluster: &Cluster,
+    object: &v1alpha2::Cluster,
+    live: Option<K>,
+) -> Result<K, Error>
+where
+    K: kube::Resource,
+{
+    match live {
+        Some(mut live) if is_owned(live.meta(), object) => {
+            let labels = live.meta_mut().labels.get_or_insert_default();
+            labels.insert(keys::LABEL_MANAGED.to_owned(), keys::TRUE.to_owned());
+            Ok(live)
+        }
+        _ => Err(Error::Foreign {
+            kind,
+            cluster: cluster.id.clone(),
+        }),
+    }
+}
+
+/// The conditions to write: none where nothing is wrong and nothing was, which costs no request.
+fn plan(
+    known: &[Condition],
+    cluster: &Cluster,
+    users: Option<String>,
+    now: jiff::Timestamp,
+) -> Option<Vec<Condition>> {
+    let claims = (!cluster.info.missing.is_empty()).then(|| {
+        format!(
+            "this workspace does not grant {}; accept the permission claims of APIBinding {} with \
+             the verb * or with every verb that the APIExport lists",
+            cluster.info.missing.join(", "),
+            cluster.info.binding,
+        )
+    });
+    let mut conditions = known.to_vec();
+    let mut changed = false;
+    for (type_, reason, problem) in [
+        (CLAIMS_ACCEPTED, "PermissionClaimsMissing", claims),
+        (USERS_ALLOWED, "ForeignRole", users),
+    ] {
+        let condition = match problem {
+            Some(message) => Condition::failed(type_, Severity::Error, reason, message),
+            None if conditions::get(known, type_).is_some() => Condition::ok(type_),
+            None => continue,
+        };
+        changed |= conditions::set(&mut conditions, condition, now);
+    }
+    changed |= conditions::summarize(&mut conditions, now);
+    changed.then_some(conditions)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::runtime::fleet::ClusterInfo;
+    use crate::runtime::test_support::cluster_with;
+
+    fn cluster(missing: &[&str]) -> Cluster {
+        cluster_with(ClusterInfo {
+            missing: missing.iter().map(|m| (*m).to_owned()).collect(),
+            binding: "kube-bind.io".into(),
+            ..ClusterInfo::default()
+        })
+    }
+
+    #[tokio::test]
+    async fn nothing_is_written_where_nothing_is_and_was_wrong() {
+        let now = jiff::Timestamp::UNIX_EPOCH;
+        assert_eq!(plan(&[], &cluster(&[]), None, now), None);
+    }
+
+    #[tokio::test]
+    async fn a_missing_claim_is_said_once_and_cleared_when_it_is_granted() {
+        let now = jiff::Timestamp::UNIX_EPOCH;
+        let said = plan(&[], &cluster(&["secrets.core"]), None, now).unwrap();
+        let types: Vec<_> = said
+            .iter()
+            .map(|c| (c.type_.as_str(), c.is_true()))
+            .collect();
+        assert_eq!(types, [("Ready", false), (CLAIMS_ACCEPTED, false)]);
+        assert_eq!(
+            said[1].message.as_deref(),
+            Some(
+                "this workspace does not grant secrets.core; accept the permission claims of \
+                 APIBinding kube-bind.io with the verb * or with every verb that the APIExport lists"
+            )
+        );
+        assert_eq!(plan(&said, &cluster(&["secrets.core"]), None, now), None);
+        let cleared = plan(&said, &cluster(&[]), None, now).unwrap();
+        assert!(cleared.iter().all(Condition::is_true));
+        assert_eq!(plan(&Arc::new(cleared), &cluster(&[]), None, now), None);
+    }
+}

@@ -1,0 +1,201 @@
+//! Every kind that the backend watches in engaged clusters, and which part of it is cached.
+//!
+//! One list+watch per kind and endpoint serves all controllers. Kinds that belong to others
+//! (Secrets, roles) are watched by our label only. Of Secrets no content is cached but the token of
+//! a service account: for the rest a digest tells whether it is what we would write.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, RoleBinding};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
+use kube::core::{NamespaceResourceScope, PartialObjectMeta};
+use secrecy::SecretString;
+
+use crate::api::keys;
+use crate::api::v1alpha2::{
+    ApiServiceExportTemplate, BindableResourcesRequest, Cluster, ClusterBinding,
+};
+use crate::runtime::fleet::Source;
+use crate::runtime::kind::{Kind, Selector};
+use crate::runtime::metrics::Metrics;
+use crate::runtime::watch::Watched;
+
+/// The label selector of everything that we made.
+const OURS: &str = "backend.kube-bind.io/managed=true";
+
+/// What is cached of a Secret of ours.
+#[derive(Debug, Clone, Default)]
+pub struct SecretView {
+    /// Its metadata.
+    pub metadata: ObjectMeta,
+    /// The token, where it is the Secret of a service account and has been filled.
+    pub token: Option<SecretString>,
+    /// SHA-256 of each value.
+    pub digests: BTreeMap<String, Digest>,
+}
+
+/// A SHA-256.
+pub type Digest = [u8; 32];
+
+/// The digest under which [`SecretView`] knows a value.
+#[must_use]
+pub fn digest_of(value: &[u8]) -> Digest {
+    let mut bytes = Digest::default();
+    bytes.copy_from_slice(digest(&SHA256, value).as_ref());
+    bytes
+}
+
+/// The token in a Secret, if it has been filled.
+#[must_use]
+pub fn token_of(secret: &Secret) -> Option<SecretString> {
+    let token = secret.data.as_ref()?.get(keys::TOKEN_KEY)?;
+    let token = std::str::from_utf8(&token.0)
+        .ok()
+        .filter(|token| !token.is_empty())?;
+    Some(SecretString::from(token.to_owned()))
+}
+
+impl From<Secret> for SecretView {
+    fn from(secret: Secret) -> Self {
+        let is_token = secret.type_.as_deref() == Some(keys::SERVICE_ACCOUNT_TOKEN_TYPE);
+        let token = if is_token { token_of(&secret) } else { None };
+        let data = secret.data.unwrap_or_default();
+        let digests = data
+            .into_iter()
+            .map(|(key, value)| (key, digest_of(&value.0)))
+            .collect();
+        Self {
+            metadata: secret.metadata,
+            token,
+            digests,
+        }
+    }
+}
+
+impl Resource for SecretView {
+    type DynamicType = ();
+    type Scope = NamespaceResourceScope;
+
+    fn kind(dt: &()) -> Cow<'_, str> {
+        Secret::kind(dt)
+    }
+
+    fn group(dt: &()) -> Cow<'_, str> {
+        Secret::group(dt)
+    }
+
+    fn version(dt: &()) -> Cow<'_, str> {
+        Secret::version(dt)
+    }
+
+    fn plural(dt: &()) -> Cow<'_, str> {
+        Secret::plural(dt)
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+/// The kinds.
+pub struct Kinds {
+    /// The provider's own object in each cluster.
+    pub clusters: Arc<Kind<Cluster>>,
+    /// One per consumer.
+    pub cluster_bindings: Arc<Kind<ClusterBinding>>,
+    /// Binds as objects.
+    pub requests: Arc<Kind<BindableResourcesRequest>>,
+    /// What is offered.
+    pub templates: Arc<Kind<ApiServiceExportTemplate>>,
+    /// All namespaces: contract namespaces are found by annotation.
+    pub namespaces: Arc<Kind<Namespace, PartialObjectMeta<Namespace>>>,
+    /// Ours only.
+    pub service_accounts: Arc<Kind<ServiceAccount>>,
+    /// Ours only.
+    pub secrets: Arc<Kind<Secret, SecretView>>,
+    /// Ours only, whole: drift must be seen.
+    pub cluster_roles: Arc<Kind<ClusterRole>>,
+    /// Ours only.
+    pub cluster_role_bindings: Arc<Kind<ClusterRoleBinding>>,
+    /// Ours only.
+    pub role_bindings: Arc<Kind<RoleBinding>>,
+}
+
+impl Default for Kinds {
+    fn default() -> Self {
+        let all = Selector::default();
+        let ours = Selector {
+            labels: Some(OURS),
+            fields: None,
+        };
+        Self {
+            clusters: Arc::new(Kind::whole("Cluster", &all)),
+            cluster_bindings: Arc::new(Kind::whole("ClusterBinding", &all)),
+            requests: Arc::new(Kind::whole("BindableResourcesRequest", &all)),
+            templates: Arc::new(Kind::whole("APIServiceExportTemplate", &all)),
+            namespaces: Arc::new(Kind::metadata("Namespace", &all)),
+            service_accounts: Arc::new(Kind::whole("ServiceAccount", &ours)),
+            secrets: Arc::new(Kind::projected("Secret", &ours, SecretView::from)),
+            cluster_roles: Arc::new(Kind::whole("ClusterRole", &ours)),
+            cluster_role_bindings: Arc::new(Kind::whole("ClusterRoleBinding", &ours)),
+            role_bindings: Arc::new(Kind::whole("RoleBinding", &ours)),
+        }
+    }
+}
+
+impl Kinds {
+    /// What a fleet runs.
+    #[must_use]
+    pub fn sources(&self, metrics: &Arc<Metrics>) -> Vec<Arc<dyn Source>> {
+        let m = || Arc::clone(metrics);
+        vec![
+            Watched::new(Arc::clone(&self.clusters), m()),
+            Watched::new(Arc::clone(&self.cluster_bindings), m()),
+            Watched::new(Arc::clone(&self.requests), m()),
+            Watched::new(Arc::clone(&self.templates), m()),
+            Watched::new(Arc::clone(&self.namespaces), m()),
+            Watched::new(Arc::clone(&self.service_accounts), m()),
+            Watched::new(Arc::clone(&self.secrets), m()),
+            Watched::new(Arc::clone(&self.cluster_roles), m()),
+            Watched::new(Arc::clone(&self.cluster_role_bindings), m()),
+            Watched::new(Arc::clone(&self.role_bindings), m()),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::ByteString;
+
+    use super::*;
+
+    #[test]
+    fn the_selector_names_the_label_that_we_set() {
+        assert_eq!(OURS, format!("{}={}", keys::LABEL_MANAGED, keys::TRUE));
+    }
+
+    #[test]
+    fn only_the_token_of_a_service_account_is_kept_of_a_secret() {
+        let data = BTreeMap::from([(keys::TOKEN_KEY.to_owned(), ByteString(b"t0k".to_vec()))]);
+        let mut secret = Secret {
+            data: Some(data),
+            ..Secret::default()
+        };
+        let digests = BTreeMap::from([(keys::TOKEN_KEY.to_owned(), digest_of(b"t0k"))]);
+        let opaque = SecretView::from(secret.clone());
+        assert_eq!((opaque.token.is_none(), &opaque.digests), (true, &digests));
+        secret.type_ = Some(keys::SERVICE_ACCOUNT_TOKEN_TYPE.to_owned());
+        let view = SecretView::from(secret);
+        assert!(view.token.is_some());
+        assert!(!format!("{view:?}").contains("t0k"));
+    }
+}

@@ -1,0 +1,528 @@
+//! Carries out the plan of [`crate::consumer::onboarding`] in one cluster.
+//!
+//! Watches nothing itself. Writes: the contract namespace and what the contract puts in it
+//! (ServiceAccount, token Secret, RoleBinding, ClusterBinding, kubeconfig Secret), and the shared
+//! ClusterRole `kube-binder`. Promises: safe to repeat after any interruption; two racing callers
+//! end with one namespace; a kubeconfig comes back only when the API server lets it do what a
+//! consumer does first; an unchanged consumer costs no write.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::authorization::v1::{
+    ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
+};
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::api::rbac::v1::{ClusterRole, RoleBinding};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::core::PartialObjectMeta;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::json;
+
+use crate::api::keys;
+use crate::api::v1alpha2::ClusterBinding;
+use crate::consumer::external::{self, ExternalAddress, consumer_server};
+use crate::consumer::kubeconfig::Kubeconfig;
+use crate::consumer::names;
+use crate::consumer::onboarding::{self as plan, Consumer, Contents, NamespacePlan, Refusal, Step};
+use crate::kinds::{Kinds, digest_of, token_of};
+use crate::runtime::cluster::ObjKey;
+use crate::runtime::error::{CallError, Cause, Retry};
+use crate::runtime::fleet::Cluster;
+use crate::runtime::kind::create_unwatched;
+
+/// What is the same for all consumers.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Prefix of contract namespaces.
+    pub namespace_prefix: String,
+    /// The provider's name for people.
+    pub pretty_name: String,
+    /// Where consumers reach the provider, if not where we do.
+    pub external_address: Option<ExternalAddress>,
+    /// The CA they need for that, PEM.
+    pub ca: Option<Vec<u8>>,
+    /// The name they expect in its certificate.
+    pub server_name: Option<String>,
+}
+
+/// How far a consumer has come.
+#[derive(Debug)]
+pub enum Progress {
+    /// A token is on its way; its arrival is an event, and this is when to look without one.
+    Waiting(Duration),
+    /// The consumer can start.
+    Ready(Access),
+}
+
+/// What a consumer gets.
+#[derive(Debug)]
+pub struct Access {
+    /// Its contract namespace.
+    pub namespace: String,
+    /// Its kubeconfig, the same bytes as in the Secret.
+    pub kubeconfig: SecretString,
+}
+
+/// What can go wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The consumer gets nothing until someone acts.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// A request failed.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// An object of a name that we need is not ours and differs from what we need.
+    #[error(
+        "{kind} {key} exists, differs from what consumers need and was not made by this backend; \
+         delete it, or hand it over with: kubectl label {kind} {name} {}=true",
+        keys::LABEL_MANAGED
+    )]
+    Foreign {
+        /// The kind, as kubectl takes it.
+        kind: &'static str,
+        /// The object.
+        key: ObjKey,
+        /// Its name.
+        name: String,
+    },
+    /// No token came.
+    #[error(
+        "Secret {0} got no token within 10 s; check that the cluster's service account token \
+         controller runs"
+    )]
+    NoToken(ObjKey),
+    /// It was there a moment ago.
+    #[error("Secret {0} was deleted while it was written; trying again")]
+    Vanished(ObjKey),
+    /// The new credential has no rights yet.
+    #[error(
+        "the new credential of {0} may not create APIServiceExportRequests yet although its \
+         RoleBinding exists; check the cluster's authorization if this stays"
+    )]
+    NotEffective(ObjKey),
+    /// There is no server to name.
+    #[error("no server for the kubeconfig of cluster {cluster}: {source}")]
+    Address {
+        /// The cluster.
+        cluster: String,
+        /// Why.
+        #[source]
+        source: external::Error,
+    },
+}
+
+impl Error {
+    /// What kind of waiting helps.
+    #[must_use]
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Call(err) => err.retry(),
+            Self::Vanished(_)
+            | Self::NoToken(_)
+            | Self::NotEffective(_)
+            | Self::Refused(Refusal::Deleting(_)) => Retry::Transient,
+            Self::Refused(_) | Self::Foreign { .. } | Self::Address { .. } => Retry::Denied,
+        }
+    }
+
+    /// The reason of the condition, where it is not one of the contract.
+    #[must_use]
+    pub fn reason(&self) -> Option<&'static str> {
+        match self {
+            Self::Refused(refusal) => Some(refusal.reason()),
+            Self::Call(CallError {
+                cause: Cause::Forbidden(_),
+                ..
+            }) => Some("Forbidden"),
+            _ => None,
+        }
+    }
+}
+
+/// How long the token controller may take (objects.md 1.2).
+const TOKEN_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Onboards consumers.
+pub struct Onboarding {
+    /// Where things are read and written.
+    pub kinds: Arc<Kinds>,
+    /// What is the same for all.
+    pub settings: Settings,
+}
+
+impl Onboarding {
+    /// Brings one consumer as far as it goes now.
+    pub async fn advance(
+        &self,
+        cluster: &Cluster,
+        consumer: &Consumer<'_>,
+    ) -> Result<Progress, Error> {
+        let namespace = self.namespace(cluster, consumer).await?;
+        let (changed, token) = self.contents(cluster, consumer, &namespace).await?;
+        let Some(token) = token else {
+            return self.waiting(cluster, &namespace);
+        };
+        let desired = self.kubeconfig(cluster, &namespace, token)?;
+        let binding = self
+            .kinds
+            .cluster_bindings
+            .get(cluster, &namespace, keys::CLUSTER_BINDING);
+        let secret_name = binding.map_or_else(
+            || keys::KUBECONFIG_SECRET.to_owned(),
+            |binding| binding.spec.kubeconfig_secret_ref.name.clone(),
+        );
+        let known = self.kinds.secrets.get(cluster, &namespace, &secret_name);
+        let yaml = desired.to_yaml();
+        let digest = digest_of(yaml.expose_secret().as_bytes());
+        let same = known
+            .as_ref()
+            .is_some_and(|secret| secret.digests.get(keys::KUBECONFIG_KEY) == Some(&digest));
+        // A kubeconfig is written only once its rights are effective, so one that is there and
+        // unchanged, under rights that are unchanged, needs no second review.
+        if !same || changed {
+            self.effective(cluster, &namespace).await?;
+        }
+        let kubeconfig = if same {
+            yaml
+        } else {
+            self.write_kubeconfig(cluster, &namespace, &secret_name, &desired, yaml)
+                .await?
+        };
+        Ok(Progress::Ready(Access {
+            namespace,
+            kubeconfig,
+        }))
+    }
+
+    fn waiting(&self, cluster: &Cluster, namespace: &str) -> Result<Progress, Error> {
+        let secret = self
+            .kinds
+            .secrets
+            .get(cluster, namespace, keys::TOKEN_SECRET);
+        let created = secret.and_then(|secret| secret.metadata.creation_timestamp.clone());
+        let age = created
+            .and_then(|at| Duration::try_from(jiff::Timestamp::now().duration_since(at.0)).ok());
+        if age.is_some_and(|age| age > TOKEN_DEADLINE) {
+            return Err(Error::NoToken(ObjKey::new(
+                &cluster.id,
+                namespace,
+                keys::TOKEN_SECRET,
+            )));
+        }
+        Ok(Progress::Waiting(TOKEN_DEADLINE + Duration::from_secs(1)))
+    }
+
+    async fn namespace(&self, cluster: &Cluster, consumer: &Consumer<'_>) -> Result<String, Error> {
+        let kind = &self.kinds.namespaces;
+        let computed =
+            names::contract_namespace(&self.settings.namespace_prefix, consumer.identity);
+        let relevant = |meta: &ObjectMeta| {
+            plan::identity_of(meta) == Some(consumer.identity)
+                || meta.name.as_deref() == Some(computed.as_str())
+        };
+        let mut seen: Vec<Arc<PartialObjectMeta<Namespace>>> = kind
+            .list(cluster)
+            .into_iter()
+            .filter(|object| relevant(&object.metadata))
+            .collect();
+        // Twice at most: the second time with the live object that was in the way of the first.
+        for second in [false, true] {
+            let bindings: BTreeMap<String, Arc<ClusterBinding>> = seen
+                .iter()
+                .filter_map(|object| object.metadata.name.clone())
+                .filter_map(|name| {
+                    let binding =
+                        self.kinds
+                            .cluster_bindings
+                            .get(cluster, &name, keys::CLUSTER_BINDING)?;
+                    Some((name, binding))
+                })
+                .collect();
+            let metas: Vec<&ObjectMeta> = seen.iter().map(|object| &object.metadata).collect();
+            let wanted =
+                plan::namespace(consumer, &self.settings.namespace_prefix, &metas, |name| {
+                    bindings.get(name).map(|binding| &**binding)
+                })?;
+            match wanted {
+                NamespacePlan::Use(meta) => return Ok(meta.name.unwrap_or_default()),
+                NamespacePlan::Patch(meta, fields) => {
+                    kind.patch(cluster, &meta, fields).await?;
+                    return Ok(meta.name.unwrap_or_default());
+                }
+                NamespacePlan::Create(object) => match kind.create(cluster, &object).await {
+                    Ok(_) => return Ok(computed),
+                    Err(err) if second || !matches!(err.cause, Cause::Exists) => {
+                        return Err(err.into());
+                    }
+                    Err(_) => {}
+                },
+            }
+            let Some(live) = kind.get_live(cluster, "", &computed).await? else {
+                continue;
+            };
+            seen.push(Arc::new(PartialObjectMeta {
+                types: None,
+                metadata: live.metadata,
+                _phantom: std::marker::PhantomData,
+            }));
+        }
+        Err(Refusal::NameTaken(computed).into())
+    }
+
+    /// Makes what is missing. Tells whether rights were changed, and the token if it is there.
+    async fn contents(
+        &self,
+        cluster: &Cluster,
+        consumer: &Consumer<'_>,
+        namespace: &str,
+    ) -> Result<(bool, Option<SecretString>), Error> {
+        let kinds = &self.kinds;
+        let role = kinds.cluster_roles.get(cluster, "", keys::CLUSTER_ROLE);
+        let role_binding = kinds
+            .role_bindings
+            .get(cluster, namespace, keys::ROLE_BINDING);
+        let binding = kinds
+            .cluster_bindings
+            .get(cluster, namespace, keys::CLUSTER_BINDING);
+        let token_secret = kinds.secrets.get(cluster, namespace, keys::TOKEN_SECRET);
+        let service_account = kinds
+            .service_accounts
+            .get(cluster, namespace, keys::SERVICE_ACCOUNT);
+        let seen = Contents {
+            service_account: service_account.is_some(),
+            token_secret: token_secret.is_some(),
+            cluster_role: role.as_deref(),
+            role_binding: role_binding.as_deref(),
+            cluster_binding: binding.as_deref(),
+        };
+        let mut token = token_secret.and_then(|secret| secret.token.clone());
+        let mut rights_changed = false;
+        for step in plan::contents(consumer, &self.settings.pretty_name, namespace, &seen) {
+            match step {
+                Step::ServiceAccount(object) => {
+                    exists_is_fine(kinds.service_accounts.create(cluster, &object).await)?;
+                }
+                Step::CreateClusterRole(object) => {
+                    rights_changed = true;
+                    self.create_cluster_role(cluster, &object).await?;
+                }
+                Step::ReplaceClusterRole(object) => {
+                    rights_changed = true;
+                    kinds.cluster_roles.replace(cluster, &object).await?;
+                }
+                Step::CreateRoleBinding(object) => {
+                    rights_changed = true;
+                    self.create_role_binding(cluster, *object).await?;
+                }
+                Step::ReplaceRoleBinding(object) => {
+                    rights_changed = true;
+                    kinds.role_bindings.replace(cluster, &object).await?;
+                }
+                Step::TokenSecret(object) => {
+                    let created = exists_is_fine(kinds.secrets.create(cluster, &object).await)?;
+                    if !created {
+                        // One of v0.8.1 has no label, so no watch of ours shows it.
+                        let live = kinds
+                            .secrets
+                            .get_live(cluster, namespace, keys::TOKEN_SECRET);
+                        token = live.await?.as_ref().and_then(token_of);
+                    }
+                }
+                Step::ClusterBinding(object) => {
+                    exists_is_fine(kinds.cluster_bindings.create(cluster, &object).await)?;
+                }
+            }
+        }
+        Ok((rights_changed, token))
+    }
+
+    async fn create_cluster_role(
+        &self,
+        cluster: &Cluster,
+        role: &ClusterRole,
+    ) -> Result<(), Error> {
+        let kind = &self.kinds.cluster_roles;
+        if exists_is_fine(kind.create(cluster, role).await)? {
+            return Ok(());
+        }
+        let live = kind.get_live(cluster, "", keys::CLUSTER_ROLE).await?;
+        // With our label it is a race with ourselves, and the watch brings it; without, it was made
+        // by v0.8.1 or by hand, which is fine as long as it grants what we would.
+        if live.is_none_or(|live| live.rules == role.rules) {
+            return Ok(());
+        }
+        Err(Error::Foreign {
+            kind: "clusterrole",
+            key: ObjKey::new(&cluster.id, "", keys::CLUSTER_ROLE),
+            name: keys::CLUSTER_ROLE.to_owned(),
+        })
+    }
+
+    /// In a contract namespace of ours the names of the contract are ours, so what v0.8.1 made there
+    /// without a label is put right rather than refused.
+    async fn create_role_binding(
+        &self,
+        cluster: &Cluster,
+        wanted: RoleBinding,
+    ) -> Result<(), Error> {
+        let kind = &self.kinds.role_bindings;
+        if exists_is_fine(kind.create(cluster, &wanted).await)? {
+            return Ok(());
+        }
+        let namespace = wanted.metadata.namespace.clone().unwrap_or_default();
+        let Some(live) = kind
+            .get_live(cluster, &namespace, keys::ROLE_BINDING)
+            .await?
+        else {
+            return Ok(());
+        };
+        if live.role_ref != wanted.role_ref {
+            return Err(Error::Foreign {
+                kind: "rolebinding",
+                key: ObjKey::of(&cluster.id, &live.metadata),
+                name: keys::ROLE_BINDING.to_owned(),
+            });
+        }
+        if live.subjects != wanted.subjects {
+            kind.replace(
+                cluster,
+                &RoleBinding {
+                    subjects: wanted.subjects,
+                    ..live
+                },
+            )
+            .await?;
+        }
+        Ok(())
+    }
+
+    fn kubeconfig(
+        &self,
+        cluster: &Cluster,
+        namespace: &str,
+        token: SecretString,
+    ) -> Result<Kubeconfig, Error> {
+        let in_kcp = cluster.endpoint.only_cluster().is_none();
+        let name = in_kcp.then(|| cluster.id.as_str());
+        let external = self.settings.external_address.as_ref();
+        let server = consumer_server(cluster.endpoint.uri(), name, external).map_err(|source| {
+            Error::Address {
+                cluster: cluster.id.to_string(),
+                source,
+            }
+        })?;
+        Ok(Kubeconfig {
+            server,
+            ca_data: self.settings.ca.clone(),
+            tls_server_name: self.settings.server_name.clone(),
+            namespace: namespace.to_owned(),
+            token,
+        })
+    }
+
+    /// Asks the API server whether the new credential may do what the CLI does first, which it does
+    /// not retry (konnector.md section 8).
+    async fn effective(&self, cluster: &Cluster, namespace: &str) -> Result<(), Error> {
+        let review = access_review(cluster, namespace);
+        for pause in [50, 100, 200, 400, 800, 0] {
+            let answer = create_unwatched(cluster, &review).await?;
+            if answer.status.is_some_and(|status| status.allowed) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
+        Err(Error::NotEffective(ObjKey::new(
+            &cluster.id,
+            namespace,
+            keys::SERVICE_ACCOUNT,
+        )))
+    }
+
+    async fn write_kubeconfig(
+        &self,
+        cluster: &Cluster,
+        namespace: &str,
+        name: &str,
+        desired: &Kubeconfig,
+        yaml: SecretString,
+    ) -> Result<SecretString, Error> {
+        let kind = &self.kinds.secrets;
+        let data = || ByteString(yaml.expose_secret().as_bytes().to_vec());
+        let secret = Secret {
+            metadata: plan::metadata(namespace, name),
+            type_: Some("Opaque".to_owned()),
+            data: Some(BTreeMap::from([(keys::KUBECONFIG_KEY.to_owned(), data())])),
+            ..Secret::default()
+        };
+        if exists_is_fine(kind.create(cluster, &secret).await)? {
+            return Ok(yaml);
+        }
+        let live = kind.get_live(cluster, namespace, name).await?;
+        let live =
+            live.ok_or_else(|| Error::Vanished(ObjKey::new(&cluster.id, namespace, name)))?;
+        let bytes = live
+            .data
+            .as_ref()
+            .and_then(|data| data.get(keys::KUBECONFIG_KEY));
+        if let Some(bytes) = bytes
+            && let Ok(known) = Kubeconfig::parse(&bytes.0)
+            && known.same_access(desired)
+            && let Ok(text) = std::str::from_utf8(&bytes.0)
+        {
+            // Another text with the same meaning stays: new bytes are a rotation to the konnector.
+            return Ok(SecretString::from(text.to_owned()));
+        }
+        let fields = json!({ "data": { keys::KUBECONFIG_KEY: data() } });
+        kind.patch(cluster, &live.metadata, fields).await?;
+        Ok(yaml)
+    }
+}
+
+/// Whether an object was created; one that was there before is no error.
+fn exists_is_fine<T>(result: Result<T, CallError>) -> Result<bool, CallError> {
+    match result {
+        Ok(_) => Ok(true),
+        Err(CallError {
+            cause: Cause::Exists,
+            ..
+        }) => Ok(false),
+        Err(err) => Err(err),
+    }
+}
+
+fn access_review(cluster: &Cluster, namespace: &str) -> SubjectAccessReview {
+    // A kcp service account is known by its home cluster as well; without it the review would be
+    // about a stranger.
+    let extra = cluster.endpoint.only_cluster().is_none().then(|| {
+        let home = vec![cluster.id.to_string()];
+        BTreeMap::from([(keys::KCP_USER_CLUSTER_NAME.to_owned(), home)])
+    });
+    let groups = [
+        "system:serviceaccounts".to_owned(),
+        format!("system:serviceaccounts:{namespace}"),
+        "system:authenticated".to_owned(),
+    ];
+    SubjectAccessReview {
+        spec: SubjectAccessReviewSpec {
+            user: Some(format!(
+                "system:serviceaccount:{namespace}:{}",
+                keys::SERVICE_ACCOUNT
+            )),
+            groups: Some(groups.to_vec()),
+            extra,
+            resource_attributes: Some(ResourceAttributes {
+                group: Some(keys::GROUP.to_owned()),
+                resource: Some("apiserviceexportrequests".to_owned()),
+                namespace: Some(namespace.to_owned()),
+                verb: Some("create".to_owned()),
+                ..ResourceAttributes::default()
+            }),
+            ..SubjectAccessReviewSpec::default()
+        },
+        ..SubjectAccessReview::default()
+    }
+}

@@ -1,0 +1,457 @@
+//! All workspaces that bound an APIExport of kcp.
+//!
+//! Watches: the APIExportEndpointSlice in the export's workspace, and through each endpoint the
+//! APIBindings of the workspaces behind it. Writes: nothing. Promises: a workspace is engaged when
+//! its APIBinding to our export is bound, with what it does not let us do; it is never taken for
+//! deleted because a shard or an endpoint is away.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::{FutureExt as _, StreamExt as _};
+use http::Uri;
+use kube::api::Api;
+use kube::runtime::watcher::{self, Error, Event, watcher};
+use kube::{Config, ResourceExt as _};
+use tokio_util::sync::CancellationToken;
+
+use super::{Provider, ProviderError};
+use crate::api::claims::Claim;
+use crate::api::kcp::{ApiBinding, ApiExportEndpointSlice, PHASE_BOUND};
+use crate::api::keys;
+use crate::runtime::cache::Delta;
+use crate::runtime::endpoint::{ClusterSource, EndpointSpec, WATCH_TIMEOUT, connect};
+use crate::runtime::fleet::{ClusterInfo, Fleet, Source};
+use crate::runtime::kind::{Kind, Selector};
+use crate::runtime::metrics::Metrics;
+use crate::runtime::watch::Watched;
+
+/// The export that an endpoint serves, as its URL says: `…/services/apiexport/<cluster>/<name>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExportRef {
+    /// The logical cluster of the export.
+    pub cluster: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl ExportRef {
+    /// Reads it off the URL of a virtual workspace.
+    #[must_use]
+    pub fn of_url(url: &Uri) -> Option<Self> {
+        let mut segments = url.path().trim_matches('/').split('/');
+        let found = (
+            segments.next(),
+            segments.next(),
+            segments.next(),
+            segments.next(),
+        );
+        match found {
+            (Some("services"), Some("apiexport"), Some(cluster), Some(name)) => Some(Self {
+                cluster: cluster.to_owned(),
+                name: name.to_owned(),
+            }),
+            _ => None,
+        }
+    }
+
+    fn is_bound_by(&self, binding: &ApiBinding) -> bool {
+        let export = binding.spec.reference.export.as_ref();
+        let status = binding.status.as_ref();
+        export.is_some_and(|export| export.name == self.name)
+            && status.and_then(|status| status.api_export_cluster_name.as_deref())
+                == Some(self.cluster.as_str())
+    }
+}
+
+/// What a workspace's APIBindings mean for us: none if it is not to be served.
+#[must_use]
+pub fn engagement(
+    export: &ExportRef,
+    claims: &[Claim],
+    bindings: &[Arc<ApiBinding>],
+) -> Option<ClusterInfo> {
+    // Several APIBindings to one export cannot be bound at once: the second conflicts.
+    let binding = bindings.iter().find(|binding| {
+        export.is_bound_by(binding)
+            && binding
+                .status
+                .as_ref()
+                .is_some_and(|s| s.phase.as_deref() == Some(PHASE_BOUND))
+    })?;
+    let mut missing: Vec<String> = claims
+        .iter()
+        .filter(|claim| !claim.optional && !is_granted(claim, binding))
+        .map(|claim| {
+            let group = if claim.group.is_empty() {
+                "core"
+            } else {
+                claim.group
+            };
+            format!("{}.{group}", claim.resource)
+        })
+        .collect();
+    missing.sort();
+    Some(ClusterInfo {
+        path: binding.annotations().get(keys::KCP_PATH).cloned(),
+        leaving: binding.metadata.deletion_timestamp.is_some(),
+        missing,
+        binding: binding.name_any(),
+    })
+}
+
+/// A claim works only where the verb lists of export and binding have a verb in common to the
+/// letter; `*` on one side does not stand for the other's verbs.
+fn is_granted(claim: &Claim, binding: &ApiBinding) -> bool {
+    let Some(status) = &binding.status else {
+        return false;
+    };
+    let same = |group: &str, resource: &str| group == claim.group && resource == claim.resource;
+    let exported = status
+        .export_permission_claims
+        .iter()
+        .find(|c| same(&c.group, &c.resource));
+    let accepted = binding
+        .spec
+        .permission_claims
+        .iter()
+        .find(|c| same(&c.claim.claim.group, &c.claim.claim.resource) && c.is_accepted());
+    let (Some(exported), Some(accepted)) = (exported, accepted) else {
+        return false;
+    };
+    let granted = |verb: &str| {
+        exported.verbs.iter().any(|v| v == verb)
+            && accepted.claim.claim.verbs.iter().any(|v| v == verb)
+    };
+    granted("*") || claim.verbs.iter().all(|verb| granted(verb))
+}
+
+pub(super) struct Kcp {
+    config: Config,
+    fixed: Option<Uri>,
+    slice: String,
+    bindings: Arc<Kind<ApiBinding>>,
+}
+
+impl Kcp {
+    pub(super) fn new(
+        config: Config,
+        fixed: Option<Uri>,
+        slice: String,
+        claims: Vec<Claim>,
+        serve_export: bool,
+    ) -> Self {
+        let bindings = Arc::new(Kind::<ApiBinding>::whole(
+            "APIBinding",
+            &Selector::default(),
+        ));
+        let engage = Engage {
+            bindings: Arc::downgrade(&bindings),
+            claims,
+            serve_export,
+        };
+        bindings.subscribe(move |fleet, delta| engage.changed(fleet, delta));
+        Self {
+            config,
+            fixed,
+            slice,
+            bindings,
+        }
+    }
+
+    fn endpoint(&self, url: &Uri) -> EndpointSpec {
+        let mut config = self.config.clone();
+        config.cluster_url = url.clone();
+        EndpointSpec {
+            config,
+            source: ClusterSource::Annotation(keys::KCP_CLUSTER),
+        }
+    }
+
+    /// Takes over the URLs of a slice. One that is no URL of an export is said and left out.
+    fn publish(
+        &self,
+        fleet: &Arc<Fleet>,
+        slice: Option<&ApiExportEndpointSlice>,
+    ) -> Result<(), ProviderError> {
+        let endpoints = slice
+            .and_then(|slice| slice.status.as_ref())
+            .map(|status| &status.endpoints);
+        let mut urls = Vec::new();
+        for endpoint in endpoints.into_iter().flatten() {
+            match endpoint.url.trim_end_matches('/').parse::<Uri>() {
+                Ok(url) if ExportRef::of_url(&url).is_some() => urls.push(url),
+                _ => tracing::warn!(
+                    url = endpoint.url,
+                    slice = self.slice,
+                    "endpoint is left out: its URL does not end in /services/apiexport/<cluster>/<export>"
+                ),
+            }
+        }
+        if urls.is_empty() && slice.is_some() {
+            tracing::info!(
+                slice = self.slice,
+                "the APIExportEndpointSlice has no endpoint yet; it gets one when the first workspace \
+                 binds the APIExport; waiting"
+            );
+        }
+        let specs = urls.iter().map(|url| self.endpoint(url)).collect();
+        fleet.set_endpoints(specs)?;
+        Ok(())
+    }
+
+    async fn follow_slice(
+        &self,
+        fleet: &Arc<Fleet>,
+        metrics: &Arc<Metrics>,
+    ) -> Result<(), ProviderError> {
+        let client = connect(self.config.clone(), metrics)?;
+        let server = self.config.cluster_url.to_string();
+        let seconds = u32::try_from(WATCH_TIMEOUT.as_secs()).unwrap_or(60);
+        let config = watcher::Config::default()
+            .fields(&format!("metadata.name={}", self.slice))
+            .timeout(seconds);
+        let mut events = watcher(Api::<ApiExportEndpointSlice>::all(client), config).boxed();
+        let mut listed = None;
+        let mut pause = Duration::from_millis(500);
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(Event::Init) => {
+                    listed = None;
+                    continue;
+                }
+                Ok(Event::InitApply(slice)) => {
+                    listed = Some(slice);
+                    continue;
+                }
+                Ok(Event::InitDone) => match listed.take() {
+                    Some(slice) => self.publish(fleet, Some(&slice))?,
+                    None => self.absent(fleet, &server)?,
+                },
+                Ok(Event::Apply(slice)) => self.publish(fleet, Some(&slice))?,
+                Ok(Event::Delete(_)) => self.absent(fleet, &server)?,
+                Err(err) => {
+                    fleet.waiting(self.explain(&err, &server));
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(15));
+                    continue;
+                }
+            }
+            pause = Duration::from_millis(500);
+        }
+        Err(ProviderError::WatchEnded)
+    }
+
+    fn absent(&self, fleet: &Arc<Fleet>, server: &str) -> Result<(), ProviderError> {
+        fleet.waiting(format!(
+            "there is no APIExportEndpointSlice {} in {server}; check --kubeconfig, --context and \
+             --apiexport-endpoint-slice-name, or run `backend init`; waiting for it",
+            self.slice
+        ));
+        if fleet.has_endpoints() {
+            self.publish(fleet, None)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn explain(&self, err: &Error, server: &str) -> String {
+        let slice = &self.slice;
+        let status = match err {
+            Error::InitialListFailed(kube::Error::Api(status))
+            | Error::WatchStartFailed(kube::Error::Api(status))
+            | Error::WatchError(status) => Some(&**status),
+            _ => None,
+        };
+        match status.map(|status| status.code) {
+            Some(404) => format!(
+                "{server} serves no APIExportEndpointSlices; the context must point at the kcp \
+                 workspace of the APIExport (https://host/clusters/root:kube-bind); trying again"
+            ),
+            Some(401) => format!(
+                "{server} does not accept the credential; renew the kubeconfig with `backend init`; \
+                 trying again"
+            ),
+            Some(403) => format!(
+                "the credential may not read APIExportEndpointSlice {slice} in {server}; grant the \
+                 rules of kcp/rbac.yaml with `backend init`, or check --context; trying again"
+            ),
+            _ => format!(
+                "{server} cannot be reached: {}; check that it runs and that the kubeconfig names it; \
+                 trying again",
+                crate::runtime::watch::text_of(err)
+            ),
+        }
+    }
+}
+
+impl Provider for Kcp {
+    fn sources(&self, metrics: &Arc<Metrics>) -> Vec<Arc<dyn Source>> {
+        vec![Watched::new(
+            Arc::clone(&self.bindings),
+            Arc::clone(metrics),
+        )]
+    }
+
+    fn run(
+        self: Arc<Self>,
+        fleet: Arc<Fleet>,
+        metrics: Arc<Metrics>,
+        cancel: CancellationToken,
+    ) -> BoxFuture<'static, Result<(), ProviderError>> {
+        async move {
+            if let Some(url) = &self.fixed {
+                fleet.set_endpoints(vec![self.endpoint(url)])?;
+                cancel.cancelled().await;
+                return Ok(());
+            }
+            tokio::select! {
+                () = cancel.cancelled() => Ok(()),
+                ended = self.follow_slice(&fleet, &metrics) => ended,
+            }
+        }
+        .boxed()
+    }
+}
+
+/// Turns changes of APIBindings into engaged clusters.
+struct Engage {
+    bindings: std::sync::Weak<Kind<ApiBinding>>,
+    claims: Vec<Claim>,
+    serve_export: bool,
+}
+
+impl Engage {
+    fn changed(&self, fleet: &Arc<Fleet>, delta: &Delta<ApiBinding>) {
+        let Some(kind) = self.bindings.upgrade() else {
+            return;
+        };
+        let Some(endpoint) = fleet.endpoint(delta.scope.endpoint) else {
+            return;
+        };
+        let Some(export) = ExportRef::of_url(endpoint.uri()) else {
+            return;
+        };
+        let cluster = &delta.scope.cluster;
+        if cluster.as_str() == export.cluster && !self.serve_export {
+            return;
+        }
+        let bindings = kind.list_in(&delta.scope);
+        match engagement(&export, &self.claims, &bindings) {
+            Some(info) => fleet.engage(endpoint.id(), cluster, info),
+            None => fleet.disengage(endpoint.id(), cluster),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const CLAIMS: &[Claim] = &[
+        Claim {
+            group: "",
+            resource: "secrets",
+            verbs: &["get", "create"],
+            optional: false,
+            kcp_only: false,
+        },
+        Claim {
+            group: "",
+            resource: "events",
+            verbs: &["create"],
+            optional: true,
+            kcp_only: false,
+        },
+    ];
+
+    fn export() -> ExportRef {
+        ExportRef {
+            cluster: "exp0rt".into(),
+            name: "kube-bind.io".into(),
+        }
+    }
+
+    fn binding(phase: &str, export_cluster: &str, verbs: &Value, state: &str) -> Arc<ApiBinding> {
+        Arc::new(
+            serde_json::from_value(json!({
+                "apiVersion": "apis.kcp.io/v1alpha2",
+                "kind": "APIBinding",
+                "metadata": { "name": "kube-bind.io", "annotations": { "kcp.io/path": "root:a" } },
+                "spec": {
+                    "reference": { "export": { "path": "root:kube-bind", "name": "kube-bind.io" } },
+                    "permissionClaims": [{
+                        "group": "", "resource": "secrets", "verbs": verbs, "state": state,
+                        "selector": { "matchAll": true },
+                    }],
+                },
+                "status": {
+                    "phase": phase,
+                    "apiExportClusterName": export_cluster,
+                    "exportPermissionClaims": [{
+                        "group": "", "resource": "secrets", "verbs": ["*", "get", "create"],
+                    }],
+                },
+            }))
+            .unwrap(),
+        )
+    }
+
+    fn info(missing: &[&str]) -> ClusterInfo {
+        ClusterInfo {
+            path: Some("root:a".into()),
+            leaving: false,
+            missing: missing.iter().map(|m| (*m).to_owned()).collect(),
+            binding: "kube-bind.io".into(),
+        }
+    }
+
+    #[test]
+    fn the_url_of_an_endpoint_names_its_export() {
+        let url = |text: &str| ExportRef::of_url(&text.parse().unwrap());
+        assert_eq!(
+            url("https://h:6443/services/apiexport/exp0rt/kube-bind.io"),
+            Some(export())
+        );
+        assert_eq!(url("https://h:6443/clusters/root"), None);
+    }
+
+    #[test]
+    fn a_workspace_is_engaged_by_its_bound_binding_to_our_export_only() {
+        let any = json!(["*"]);
+        for (bindings, expected) in [
+            (
+                vec![binding("Bound", "exp0rt", &any, "Accepted")],
+                Some(info(&[])),
+            ),
+            (vec![binding("Binding", "exp0rt", &any, "Accepted")], None),
+            (vec![binding("Bound", "other", &any, "Accepted")], None),
+            (vec![], None),
+        ] {
+            assert_eq!(engagement(&export(), CLAIMS, &bindings), expected);
+        }
+    }
+
+    #[test]
+    fn a_claim_is_granted_by_the_star_or_by_every_verb_that_we_use() {
+        let missing = |verbs: Value, state: &str| {
+            engagement(
+                &export(),
+                CLAIMS,
+                &[binding("Bound", "exp0rt", &verbs, state)],
+            )
+            .unwrap()
+            .missing
+        };
+        assert_eq!(missing(json!(["*"]), "Accepted"), Vec::<String>::new());
+        assert_eq!(
+            missing(json!(["get", "create", "list"]), "Accepted"),
+            Vec::<String>::new()
+        );
+        assert_eq!(missing(json!(["get"]), "Accepted"), ["secrets.core"]);
+        assert_eq!(missing(json!(["*"]), "Rejected"), ["secrets.core"]);
+    }
+}

@@ -1,0 +1,458 @@
+//! What we know of one kind: endpoint → cluster → (namespace, name) → object.
+//!
+//! Resource versions are compared within one endpoint only: behind one endpoint is one store
+//! (for kcp: one shard), so a higher version is newer there; between endpoints they mean nothing.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
+use tokio::time::Instant;
+
+use super::cluster::ClusterId;
+use super::endpoint::EndpointId;
+
+/// One cluster as seen through one endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Scope {
+    /// Through which endpoint.
+    pub endpoint: EndpointId,
+    /// Which cluster.
+    pub cluster: ClusterId,
+}
+
+/// A change of one object.
+#[derive(Debug)]
+pub struct Delta<C> {
+    /// Where.
+    pub scope: Scope,
+    /// Before; none for a new object.
+    pub old: Option<Arc<C>>,
+    /// After; none for one that is gone.
+    pub new: Option<Arc<C>>,
+}
+
+impl<C> Delta<C> {
+    /// The object after the change, or before it where it is gone.
+    #[must_use]
+    pub fn object(&self) -> Option<&Arc<C>> {
+        self.new.as_ref().or(self.old.as_ref())
+    }
+}
+
+type Name = (String, String);
+
+/// An entry stays where its object could not be decoded: it is neither stale nor deleted.
+enum Entry<C> {
+    Object {
+        object: Arc<C>,
+        written: Option<Instant>,
+    },
+    Unreadable {
+        version: u64,
+    },
+}
+
+struct EndpointCache<C> {
+    synced: bool,
+    clusters: HashMap<ClusterId, BTreeMap<Name, Entry<C>>>,
+}
+
+impl<C> Default for EndpointCache<C> {
+    fn default() -> Self {
+        Self {
+            synced: false,
+            clusters: HashMap::new(),
+        }
+    }
+}
+
+/// The cache of one kind.
+pub struct Cache<C> {
+    endpoints: RwLock<HashMap<EndpointId, EndpointCache<C>>>,
+}
+
+impl<C> Default for Cache<C> {
+    fn default() -> Self {
+        Self {
+            endpoints: RwLock::default(),
+        }
+    }
+}
+
+/// What a watch read: the object, or what could be known of one that cannot be decoded.
+#[derive(Debug)]
+pub enum Decoded<C> {
+    /// A good object.
+    Object(C),
+    /// One that could not be decoded, and why.
+    Unreadable(Box<ObjectMeta>, String),
+}
+
+/// Objects of a list in progress.
+pub struct Snapshot<C> {
+    /// When the list began: what we wrote after that may be missing in it.
+    pub began: Instant,
+    /// What it held.
+    pub objects: Vec<(ClusterId, Decoded<C>)>,
+}
+
+fn name_of(meta: &ObjectMeta) -> Name {
+    (
+        meta.namespace.clone().unwrap_or_default(),
+        meta.name.clone().unwrap_or_default(),
+    )
+}
+
+/// A version that is no number sorts first, so such an object never hides another.
+fn version_of(meta: &ObjectMeta) -> u64 {
+    meta.resource_version
+        .as_deref()
+        .and_then(|version| version.parse().ok())
+        .unwrap_or(0)
+}
+
+impl<C: Resource> Entry<C> {
+    fn version(&self) -> u64 {
+        match self {
+            Self::Object { object, .. } => version_of(object.meta()),
+            Self::Unreadable { version } => *version,
+        }
+    }
+
+    fn object(&self) -> Option<&Arc<C>> {
+        match self {
+            Self::Object { object, .. } => Some(object),
+            Self::Unreadable { .. } => None,
+        }
+    }
+}
+
+impl<C: Resource> Cache<C> {
+    fn read(&self) -> RwLockReadGuard<'_, HashMap<EndpointId, EndpointCache<C>>> {
+        self.endpoints
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, HashMap<EndpointId, EndpointCache<C>>> {
+        self.endpoints
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One object.
+    pub fn get(&self, scope: &Scope, namespace: &str, name: &str) -> Option<Arc<C>> {
+        let endpoints = self.read();
+        let objects = endpoints
+            .get(&scope.endpoint)?
+            .clusters
+            .get(&scope.cluster)?;
+        objects
+            .get(&(namespace.to_owned(), name.to_owned()))?
+            .object()
+            .cloned()
+    }
+
+    /// All readable objects of a cluster.
+    pub fn list(&self, scope: &Scope) -> Vec<Arc<C>> {
+        let endpoints = self.read();
+        endpoints
+            .get(&scope.endpoint)
+            .and_then(|endpoint| endpoint.clusters.get(&scope.cluster))
+            .map(|objects| {
+                objects
+                    .values()
+                    .filter_map(Entry::object)
+                    .cloned()
+                    .collect()
+            })
+            .unwrap_or_default()
+    }
+
+    /// Whether the kind was listed once through the endpoint.
+    pub fn synced(&self, endpoint: EndpointId) -> bool {
+        self.read()
+            .get(&endpoint)
+            .is_some_and(|endpoint| endpoint.synced)
+    }
+
+    /// Marks the kind as known to be empty, or unchanged, without a list: the server does not serve
+    /// it (yet). What is in the cache stays, because "not served" is never proof of a deletion.
+    pub fn mark_synced(&self, endpoint: EndpointId) {
+        self.write().entry(endpoint).or_default().synced = true;
+    }
+
+    /// Takes over one object that a watch reported.
+    pub fn apply(&self, scope: &Scope, decoded: Decoded<C>) -> Option<Delta<C>> {
+        let mut endpoints = self.write();
+        let cluster = cluster_mut(&mut endpoints, scope);
+        apply_one(cluster, scope, decoded, None)
+    }
+
+    /// Takes over the response to a write of ours.
+    pub fn observe_write(&self, scope: &Scope, object: C) -> Option<Delta<C>> {
+        let mut endpoints = self.write();
+        let cluster = cluster_mut(&mut endpoints, scope);
+        apply_one(
+            cluster,
+            scope,
+            Decoded::Object(object),
+            Some(Instant::now()),
+        )
+    }
+
+    /// Removes an object that a watch reported as deleted, unless a newer one of the same name is
+    /// known.
+    pub fn remove(&self, scope: &Scope, meta: &ObjectMeta) -> Option<Delta<C>> {
+        let mut endpoints = self.write();
+        let clusters = &mut endpoints.get_mut(&scope.endpoint)?.clusters;
+        let objects = clusters.get_mut(&scope.cluster)?;
+        let name = name_of(meta);
+        if objects.get(&name)?.version() > version_of(meta) {
+            return None;
+        }
+        let old = objects.remove(&name)?;
+        if objects.is_empty() {
+            clusters.remove(&scope.cluster);
+        }
+        Some(Delta {
+            scope: scope.clone(),
+            old: old.object().cloned(),
+            new: None,
+        })
+    }
+
+    /// Replaces what is known through an endpoint by a complete list; the differences come back.
+    /// What we wrote after the list began stays.
+    pub fn replace(&self, endpoint: EndpointId, snapshot: Snapshot<C>) -> Vec<Delta<C>> {
+        let mut endpoints = self.write();
+        let mut deltas = Vec::new();
+        let mut listed: HashMap<ClusterId, HashSet<Name>> = HashMap::new();
+        for (cluster, decoded) in snapshot.objects {
+            let meta = match &decoded {
+                Decoded::Object(object) => object.meta(),
+                Decoded::Unreadable(meta, _) => meta,
+            };
+            listed
+                .entry(cluster.clone())
+                .or_default()
+                .insert(name_of(meta));
+            let scope = Scope { endpoint, cluster };
+            let objects = cluster_mut(&mut endpoints, &scope);
+            deltas.extend(apply_one(objects, &scope, decoded, None));
+        }
+        let known = endpoints.entry(endpoint).or_default();
+        known.synced = true;
+        for (cluster, objects) in &mut known.clusters {
+            let listed = listed.remove(cluster).unwrap_or_default();
+            objects.retain(|name, entry| {
+                let ours = matches!(entry, Entry::Object { written: Some(at), .. } if *at >= snapshot.began);
+                let keep = ours || listed.contains(name);
+                if !keep && let Some(old) = entry.object() {
+                    let scope = Scope { endpoint, cluster: cluster.clone() };
+                    deltas.push(Delta { scope, old: Some(Arc::clone(old)), new: None });
+                }
+                keep
+            });
+        }
+        known.clusters.retain(|_, objects| !objects.is_empty());
+        deltas
+    }
+
+    /// Forgets an endpoint. Nothing is reported as deleted: a lost endpoint says nothing about its
+    /// objects.
+    pub fn forget(&self, endpoint: EndpointId) {
+        self.write().remove(&endpoint);
+    }
+}
+
+fn cluster_mut<'a, C>(
+    endpoints: &'a mut HashMap<EndpointId, EndpointCache<C>>,
+    scope: &Scope,
+) -> &'a mut BTreeMap<Name, Entry<C>> {
+    endpoints
+        .entry(scope.endpoint)
+        .or_default()
+        .clusters
+        .entry(scope.cluster.clone())
+        .or_default()
+}
+
+fn apply_one<C: Resource>(
+    objects: &mut BTreeMap<Name, Entry<C>>,
+    scope: &Scope,
+    decoded: Decoded<C>,
+    written: Option<Instant>,
+) -> Option<Delta<C>> {
+    let (name, version) = match &decoded {
+        Decoded::Object(object) => (name_of(object.meta()), version_of(object.meta())),
+        Decoded::Unreadable(meta, _) => (name_of(meta), version_of(meta)),
+    };
+    let known = objects.get(&name);
+    if known.is_some_and(|entry| entry.version() >= version) {
+        return None;
+    }
+    let old = known.and_then(Entry::object).cloned();
+    match decoded {
+        Decoded::Object(object) => {
+            let object = Arc::new(object);
+            objects.insert(
+                name,
+                Entry::Object {
+                    object: Arc::clone(&object),
+                    written,
+                },
+            );
+            Some(Delta {
+                scope: scope.clone(),
+                old,
+                new: Some(object),
+            })
+        }
+        Decoded::Unreadable(..) => {
+            // Controllers must not take "unreadable" for "gone", so nobody is told.
+            objects.insert(name, Entry::Unreadable { version });
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::ConfigMap;
+
+    use super::*;
+
+    fn map(name: &str, version: &str) -> ConfigMap {
+        ConfigMap {
+            metadata: ObjectMeta {
+                name: Some(name.into()),
+                namespace: Some("ns".into()),
+                resource_version: Some(version.into()),
+                ..ObjectMeta::default()
+            },
+            ..ConfigMap::default()
+        }
+    }
+
+    fn endpoint() -> EndpointId {
+        use crate::runtime::endpoint::{ClusterSource, Endpoint, EndpointSpec};
+        let config = kube::Config::new("https://127.0.0.1:1".parse().unwrap());
+        let source = ClusterSource::Static(ClusterId::local());
+        Endpoint::connect(EndpointSpec { config, source }, &Arc::default())
+            .unwrap()
+            .id()
+    }
+
+    fn scope(cluster: &str) -> Scope {
+        Scope {
+            endpoint: endpoint(),
+            cluster: ClusterId::parse(cluster).unwrap(),
+        }
+    }
+
+    fn names(cache: &Cache<ConfigMap>, scope: &Scope) -> Vec<(String, String)> {
+        cache
+            .list(scope)
+            .iter()
+            .map(|o| {
+                let meta = &o.metadata;
+                (
+                    meta.name.clone().unwrap(),
+                    meta.resource_version.clone().unwrap(),
+                )
+            })
+            .collect()
+    }
+
+    fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+        expected
+            .iter()
+            .map(|(a, b)| ((*a).to_owned(), (*b).to_owned()))
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn objects_of_the_same_name_in_two_clusters_never_mix() {
+        let cache = Cache::default();
+        let a = scope("a");
+        let b = Scope {
+            cluster: ClusterId::parse("b").unwrap(),
+            ..a.clone()
+        };
+        cache.apply(&a, Decoded::Object(map("x", "1")));
+        cache.apply(&b, Decoded::Object(map("x", "2")));
+        cache.remove(&a, &map("x", "3").metadata);
+        assert_eq!(names(&cache, &a), []);
+        assert_eq!(names(&cache, &b), pairs(&[("x", "2")]));
+    }
+
+    #[tokio::test]
+    async fn an_older_copy_never_replaces_what_we_wrote() {
+        let cache = Cache::default();
+        let a = scope("a");
+        assert!(cache.observe_write(&a, map("x", "10")).is_some());
+        assert!(cache.apply(&a, Decoded::Object(map("x", "9"))).is_none());
+        assert!(cache.remove(&a, &map("x", "9").metadata).is_none());
+        assert_eq!(names(&cache, &a), pairs(&[("x", "10")]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_removes_what_is_gone_and_keeps_what_was_written_since_it_began() {
+        let cache = Cache::default();
+        let a = scope("a");
+        cache.apply(&a, Decoded::Object(map("gone", "1")));
+        cache.apply(&a, Decoded::Object(map("stays", "2")));
+        cache.observe_write(&a, map("old-write", "3"));
+        tokio::time::advance(std::time::Duration::from_secs(1)).await;
+        let began = Instant::now();
+        cache.observe_write(&a, map("new-write", "9"));
+        let objects = vec![(a.cluster.clone(), Decoded::Object(map("stays", "5")))];
+        let deltas = cache.replace(a.endpoint, Snapshot { began, objects });
+        assert_eq!(
+            names(&cache, &a),
+            pairs(&[("new-write", "9"), ("stays", "5")])
+        );
+        let mut gone: Vec<_> = deltas
+            .iter()
+            .filter(|d| d.new.is_none())
+            .filter_map(|d| d.old.as_ref()?.metadata.name.clone())
+            .collect();
+        gone.sort();
+        assert_eq!(gone, ["gone", "old-write"]);
+    }
+
+    #[tokio::test]
+    async fn an_unreadable_object_is_neither_stale_nor_deleted() {
+        let cache = Cache::default();
+        let a = scope("a");
+        cache.apply(&a, Decoded::Object(map("x", "1")));
+        let bad = || Decoded::Unreadable(Box::new(map("x", "2").metadata), "bad".into());
+        assert!(cache.apply(&a, bad()).is_none());
+        assert!(cache.get(&a, "ns", "x").is_none());
+        let snapshot = Snapshot {
+            began: Instant::now(),
+            objects: vec![(a.cluster.clone(), bad())],
+        };
+        assert!(cache.replace(a.endpoint, snapshot).is_empty());
+        let healed = cache.apply(&a, Decoded::Object(map("x", "3"))).unwrap();
+        assert_eq!(
+            (healed.old, healed.new),
+            (None, Some(Arc::new(map("x", "3"))))
+        );
+    }
+
+    #[tokio::test]
+    async fn a_forgotten_endpoint_reports_no_deletion_and_a_kind_not_served_keeps_its_objects() {
+        let cache = Cache::default();
+        let a = scope("a");
+        cache.apply(&a, Decoded::Object(map("x", "1")));
+        cache.mark_synced(a.endpoint);
+        assert!(cache.synced(a.endpoint));
+        assert_eq!(names(&cache, &a), pairs(&[("x", "1")]));
+        cache.forget(a.endpoint);
+        assert!(!cache.synced(a.endpoint));
+    }
+}

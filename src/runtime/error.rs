@@ -1,0 +1,144 @@
+//! What failed, on which object, and what kind of waiting helps.
+
+use std::time::Duration;
+
+use super::cluster::ObjKey;
+
+/// What to do after a failure. Part of every error type that a controller returns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// Our copy was old: try again at once with the new one.
+    Conflict,
+    /// The server or the network is in trouble: back off from a fraction of a second.
+    Transient,
+    /// Someone has to grant or change something first: back off from seconds. A change of the
+    /// object or of what its workspace accepts wakes it earlier.
+    Denied,
+    /// Waiting does not help; only a change of the object does.
+    Terminal,
+}
+
+impl Retry {
+    /// The first and the longest pause between two tries; none where no retry happens.
+    #[must_use]
+    pub fn pauses(self) -> Option<(Duration, Duration)> {
+        match self {
+            Self::Conflict => Some((Duration::from_millis(20), Duration::from_secs(5))),
+            Self::Transient => Some((Duration::from_millis(200), Duration::from_mins(1))),
+            Self::Denied => Some((Duration::from_secs(2), Duration::from_mins(5))),
+            Self::Terminal => None,
+        }
+    }
+
+    /// A short constant for metric labels.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Conflict => "conflict",
+            Self::Transient => "transient",
+            Self::Denied => "denied",
+            Self::Terminal => "terminal",
+        }
+    }
+}
+
+/// A request to an API server that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{action} {kind} {key}: {cause}")]
+pub struct CallError {
+    /// The verb, as a person would say it.
+    pub action: Action,
+    /// The kind of the object.
+    pub kind: String,
+    /// The object.
+    pub key: ObjKey,
+    /// What went wrong.
+    pub cause: Cause,
+}
+
+/// What a request was for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// A live read.
+    Get,
+    /// A POST.
+    Create,
+    /// A PUT with resourceVersion.
+    Replace,
+    /// A JSON merge patch of the object.
+    Patch,
+    /// A JSON merge patch of its status.
+    PatchStatus,
+    /// A DELETE with UID precondition.
+    Delete,
+}
+
+impl std::fmt::Display for Action {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Get => "read",
+            Self::Create => "create",
+            Self::Replace => "update",
+            Self::Patch => "patch",
+            Self::PatchStatus => "write status of",
+            Self::Delete => "delete",
+        })
+    }
+}
+
+/// Why a request failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Cause {
+    /// No answer in time.
+    #[error("no answer within {} s", .0.as_secs())]
+    Timeout(Duration),
+    /// An object of that name exists.
+    #[error("it exists already")]
+    Exists,
+    /// There is no such object, or its kind is not served there.
+    #[error("not found")]
+    NotFound,
+    /// Our copy was old, or a precondition did not hold.
+    #[error("it was changed by someone else meanwhile")]
+    Conflict,
+    /// The server refuses us.
+    #[error("not allowed: {0}")]
+    Forbidden(String),
+    /// The server finds the object invalid.
+    #[error("refused as invalid: {0}")]
+    Invalid(String),
+    /// Anything else.
+    #[error(transparent)]
+    Other(Box<kube::Error>),
+}
+
+impl From<kube::Error> for Cause {
+    fn from(err: kube::Error) -> Self {
+        match &err {
+            kube::Error::Api(status) => match status.code {
+                404 => Self::NotFound,
+                409 if status.reason == "AlreadyExists" => Self::Exists,
+                409 => Self::Conflict,
+                401 | 403 => Self::Forbidden(status.message.clone()),
+                400 | 413 | 422 => Self::Invalid(status.message.clone()),
+                _ => Self::Other(Box::new(err)),
+            },
+            _ => Self::Other(Box::new(err)),
+        }
+    }
+}
+
+impl CallError {
+    /// What kind of waiting helps.
+    #[must_use]
+    pub fn retry(&self) -> Retry {
+        match &self.cause {
+            Cause::Exists | Cause::Conflict => Retry::Conflict,
+            // An object that vanished under us: the event that says so is on its way.
+            Cause::Timeout(_) | Cause::NotFound | Cause::Other(_) => Retry::Transient,
+            // Refusals heal when somebody changes rights, quotas or policies, which no event of
+            // the object tells.
+            Cause::Forbidden(_) | Cause::Invalid(_) => Retry::Denied,
+        }
+    }
+}

@@ -1,0 +1,455 @@
+//! Endpoints as a reconciled set, and which logical clusters are engaged through them.
+//!
+//! A provider says which endpoints there are and which clusters are served. For each endpoint the
+//! fleet runs one list+watch per kind. An endpoint that the provider no longer names is held for
+//! [`HOLD`] first: a missing URL is a hiccup of a cache server more often than the end of a shard,
+//! and it never means that an object was deleted.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::cache::Scope;
+use super::cluster::ClusterId;
+use super::endpoint::{ConnectError, Endpoint, EndpointId, EndpointSpec};
+use super::metrics::Metrics;
+
+/// How long an endpoint that left the provider's list is kept going.
+pub const HOLD: Duration = Duration::from_mins(5);
+
+/// One kind's list+watch, as the fleet sees it.
+pub trait Source: Send + Sync {
+    /// The kind, for people and metrics.
+    fn name(&self) -> &'static str;
+    /// Watches through an endpoint until the future is dropped.
+    fn watch(self: Arc<Self>, fleet: Arc<Fleet>, endpoint: Arc<Endpoint>)
+    -> BoxFuture<'static, ()>;
+    /// Whether the kind was listed once through the endpoint.
+    fn synced(&self, endpoint: EndpointId) -> bool;
+    /// Drops what is known through an endpoint.
+    fn forget(&self, endpoint: EndpointId);
+}
+
+/// What a provider knows about an engaged cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ClusterInfo {
+    /// A name for people, such as a workspace path.
+    pub path: Option<String>,
+    /// The cluster, or what binds us to it, is being deleted: write and delete nothing there.
+    pub leaving: bool,
+    /// What the cluster does not let us do, each with a text for people; sorted.
+    pub missing: Vec<String>,
+    /// What grants it, for people: the name of an object in the cluster; empty where nothing does.
+    pub binding: String,
+}
+
+/// An engaged cluster and the way to it.
+#[derive(Clone)]
+pub struct Cluster {
+    /// Its name.
+    pub id: ClusterId,
+    /// The endpoint that serves it.
+    pub endpoint: Arc<Endpoint>,
+    /// What the provider knows about it.
+    pub info: Arc<ClusterInfo>,
+    client: OnceLock<kube::Client>,
+}
+
+impl Cluster {
+    pub(super) fn new(id: ClusterId, endpoint: Arc<Endpoint>, info: Arc<ClusterInfo>) -> Self {
+        Self {
+            id,
+            endpoint,
+            info,
+            client: OnceLock::new(),
+        }
+    }
+
+    /// Where its objects are in the caches.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        Scope {
+            endpoint: self.endpoint.id(),
+            cluster: self.id.clone(),
+        }
+    }
+
+    /// Its name for people: the path where it is known.
+    #[must_use]
+    pub fn display(&self) -> &str {
+        self.info.path.as_deref().unwrap_or(self.id.as_str())
+    }
+
+    /// A client whose paths begin at this cluster, made at the first use.
+    #[must_use]
+    pub fn client(&self) -> &kube::Client {
+        self.client.get_or_init(|| self.endpoint.cluster(&self.id))
+    }
+}
+
+type Listener = Box<dyn Fn(&Cluster) + Send + Sync>;
+
+struct Running {
+    endpoint: Arc<Endpoint>,
+    cancel: CancellationToken,
+    lost_since: Option<Instant>,
+    ready: bool,
+    /// Kinds whose watch fails, and why: said once for all kinds that fail alike.
+    troubles: HashMap<&'static str, String>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The provider has spoken, even if only to say that there is nothing yet.
+    discovered: bool,
+    /// What the provider waits for until then.
+    waiting: Option<String>,
+    endpoints: HashMap<String, Running>,
+    engaged: HashMap<ClusterId, HashMap<EndpointId, Arc<ClusterInfo>>>,
+}
+
+impl State {
+    fn find(&self, id: EndpointId) -> Option<&Running> {
+        self.endpoints
+            .values()
+            .find(|running| running.endpoint.id() == id)
+    }
+
+    fn find_mut(&mut self, id: EndpointId) -> Option<&mut Running> {
+        self.endpoints
+            .values_mut()
+            .find(|running| running.endpoint.id() == id)
+    }
+
+    fn handle(&self, id: &ClusterId) -> Option<Cluster> {
+        let through = self.engaged.get(id)?;
+        // A workspace that moves between shards is seen through both for a while: the endpoint that
+        // was made last is the better guess, and a wrong one only costs an error and a retry.
+        let (endpoint, info) = through
+            .iter()
+            .filter_map(|(endpoint, info)| Some((self.find(*endpoint)?, info)))
+            .filter(|(running, _)| running.ready)
+            .max_by_key(|(running, _)| running.endpoint.id())?;
+        let endpoint = Arc::clone(&endpoint.endpoint);
+        Some(Cluster::new(id.clone(), endpoint, Arc::clone(info)))
+    }
+}
+
+/// The set of endpoints and engaged clusters.
+pub struct Fleet {
+    sources: Vec<Arc<dyn Source>>,
+    listeners: Vec<Listener>,
+    metrics: Arc<Metrics>,
+    cancel: CancellationToken,
+    failed: tokio::sync::watch::Sender<Option<String>>,
+    state: Mutex<State>,
+}
+
+impl Fleet {
+    /// A fleet that runs these sources for each endpoint, tells the listeners when a cluster becomes
+    /// served or what is known about it changes, and stops with the token.
+    #[must_use]
+    pub fn new(
+        sources: Vec<Arc<dyn Source>>,
+        listeners: Vec<Listener>,
+        metrics: Arc<Metrics>,
+        cancel: CancellationToken,
+    ) -> Arc<Self> {
+        let (failed, _) = tokio::sync::watch::channel(None);
+        let state = Mutex::default();
+        Arc::new(Self {
+            sources,
+            listeners,
+            metrics,
+            cancel,
+            failed,
+            state,
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the running endpoints equal to the wanted ones: new ones start, those that left are
+    /// held, those that came back go on as if nothing had happened.
+    pub fn set_endpoints(self: &Arc<Self>, wanted: Vec<EndpointSpec>) -> Result<(), ConnectError> {
+        let mut result = Ok(());
+        let urls: Vec<String> = wanted.iter().map(EndpointSpec::url).collect();
+        let mut state = self.state();
+        state.discovered = true;
+        for (url, running) in &mut state.endpoints {
+            if urls.contains(url) {
+                if running.lost_since.take().is_some() {
+                    tracing::info!(endpoint = %url, "endpoint is back");
+                }
+            } else if running.lost_since.is_none() {
+                running.lost_since = Some(Instant::now());
+                tracing::warn!(endpoint = %url, hold_seconds = HOLD.as_secs(),
+                    "endpoint is no longer published; holding it, nothing is deleted");
+            }
+        }
+        for spec in wanted {
+            let url = spec.url();
+            if state.endpoints.contains_key(&url) {
+                continue;
+            }
+            match Endpoint::connect(spec, &self.metrics) {
+                Ok(endpoint) => {
+                    tracing::info!(endpoint = %url, "endpoint added");
+                    let running = self.start(Arc::new(endpoint));
+                    if let Some(cluster) = running.endpoint.only_cluster() {
+                        let through = state.engaged.entry(cluster).or_default();
+                        through.insert(running.endpoint.id(), Arc::default());
+                    }
+                    state.endpoints.insert(url, running);
+                }
+                Err(err) => result = Err(err),
+            }
+        }
+        self.count(&state);
+        result
+    }
+
+    /// Ends endpoints that were held long enough; the time until the next one is due comes back.
+    pub fn retire_lost(&self) -> Option<Duration> {
+        let mut state = self.state();
+        let mut next = None::<Duration>;
+        let mut retired = Vec::new();
+        state.endpoints.retain(|url, running| {
+            let Some(since) = running.lost_since else { return true };
+            let left = HOLD.saturating_sub(since.elapsed());
+            if left.is_zero() {
+                tracing::warn!(endpoint = %url, "endpoint is given up; its objects stay as they are");
+                running.cancel.cancel();
+                retired.push(running.endpoint.id());
+                return false;
+            }
+            next = Some(next.map_or(left, |known| known.min(left)));
+            true
+        });
+        for through in state.engaged.values_mut() {
+            through.retain(|endpoint, _| !retired.contains(endpoint));
+        }
+        state.engaged.retain(|_, through| !through.is_empty());
+        self.count(&state);
+        drop(state);
+        for endpoint in retired {
+            for source in &self.sources {
+                source.forget(endpoint);
+            }
+        }
+        next
+    }
+
+    fn start(self: &Arc<Self>, endpoint: Arc<Endpoint>) -> Running {
+        let cancel = self.cancel.child_token();
+        for source in &self.sources {
+            let fleet = Arc::clone(self);
+            let source = Arc::clone(source);
+            let endpoint = Arc::clone(&endpoint);
+            let cancel = cancel.clone();
+            tokio::spawn(async move {
+                let name = source.name();
+                let watch = tokio::spawn(source.watch(Arc::clone(&fleet), endpoint));
+                let abort = watch.abort_handle();
+                tokio::select! {
+                    () = cancel.cancelled() => abort.abort(),
+                    _ = watch => {
+                        // A watch has no end of its own, so this is a bug, and going on would mean
+                        // to act on a cache that no longer moves.
+                        let _ = fleet.failed.send(Some(format!("the watch of {name} ended")));
+                    }
+                }
+            });
+        }
+        Running {
+            endpoint,
+            cancel,
+            lost_since: None,
+            ready: false,
+            troubles: HashMap::new(),
+        }
+    }
+
+    /// Gives up lost endpoints when their time has come. Runs until the fleet is stopped.
+    pub async fn tend(&self) {
+        loop {
+            let next = self.retire_lost().unwrap_or(HOLD);
+            tokio::select! {
+                () = self.cancel.cancelled() => return,
+                () = tokio::time::sleep(next) => {}
+            }
+        }
+    }
+
+    /// Says what the provider waits for before it can name endpoints. Logged when it changes.
+    pub fn waiting(&self, what: String) {
+        let mut state = self.state();
+        if state.waiting.as_ref() != Some(&what) {
+            tracing::warn!("{what}");
+            state.waiting = Some(what);
+        }
+    }
+
+    /// Notes that a kind's watch fails. Logged unless another kind fails for the same reason.
+    pub(super) fn trouble(&self, endpoint: EndpointId, kind: &'static str, what: &str) {
+        let mut state = self.state();
+        let Some(running) = state.find_mut(endpoint) else {
+            return;
+        };
+        if !running.troubles.values().any(|known| known == what) {
+            tracing::warn!(
+                endpoint = running.endpoint.url(),
+                kind,
+                "watch failed: {what}; trying again"
+            );
+        }
+        running.troubles.insert(kind, what.to_owned());
+    }
+
+    /// Notes that a kind's watch works.
+    pub(super) fn recovered(&self, endpoint: EndpointId, kind: &'static str) {
+        let mut state = self.state();
+        let Some(running) = state.find_mut(endpoint) else {
+            return;
+        };
+        if running.troubles.remove(kind).is_some() && running.troubles.is_empty() {
+            tracing::info!(endpoint = running.endpoint.url(), "all watches work again");
+        }
+    }
+
+    /// Whether there is any endpoint.
+    #[must_use]
+    pub fn has_endpoints(&self) -> bool {
+        !self.state().endpoints.is_empty()
+    }
+
+    /// An endpoint in use.
+    #[must_use]
+    pub fn endpoint(&self, id: EndpointId) -> Option<Arc<Endpoint>> {
+        self.state()
+            .find(id)
+            .map(|running| Arc::clone(&running.endpoint))
+    }
+
+    /// Waits until a task that must not end has ended, and says which.
+    pub async fn failed(&self) -> String {
+        let mut failed = self.failed.subscribe();
+        match failed.wait_for(Option::is_some).await {
+            Ok(what) => what.clone().unwrap_or_default(),
+            Err(_) => "the fleet is gone".to_owned(),
+        }
+    }
+
+    /// Says that a cluster is served through an endpoint, or that something about it changed.
+    pub fn engage(&self, endpoint: EndpointId, id: &ClusterId, info: ClusterInfo) {
+        let mut state = self.state();
+        let through = state.engaged.entry(id.clone()).or_default();
+        if through.get(&endpoint).is_some_and(|known| **known == info) {
+            return;
+        }
+        let path = info.path.clone().unwrap_or_default();
+        let leaving = info.leaving;
+        if through.insert(endpoint, Arc::new(info)).is_none() {
+            tracing::info!(cluster = %id, path, leaving, "cluster engaged");
+        }
+        self.count(&state);
+        let handle = state.handle(id);
+        drop(state);
+        if let Some(handle) = handle {
+            self.tell(&handle);
+        }
+    }
+
+    /// Says that a cluster is no longer served through an endpoint.
+    pub fn disengage(&self, endpoint: EndpointId, id: &ClusterId) {
+        let mut state = self.state();
+        let Some(through) = state.engaged.get_mut(id) else {
+            return;
+        };
+        if through.remove(&endpoint).is_some() {
+            tracing::info!(cluster = %id, "cluster disengaged");
+        }
+        if through.is_empty() {
+            state.engaged.remove(id);
+        }
+        self.count(&state);
+    }
+
+    /// To be called by a source when its kind is synced through an endpoint: once all are, the
+    /// clusters behind it are served.
+    pub fn synced(&self, endpoint: EndpointId) {
+        if !self.sources.iter().all(|source| source.synced(endpoint)) {
+            return;
+        }
+        let mut state = self.state();
+        let Some(running) = state.find_mut(endpoint) else {
+            return;
+        };
+        if std::mem::replace(&mut running.ready, true) {
+            return;
+        }
+        tracing::info!(endpoint = %running.endpoint.url(), "all kinds are read; endpoint is ready");
+        let ids: Vec<ClusterId> = state
+            .engaged
+            .iter()
+            .filter(|(_, through)| through.contains_key(&endpoint))
+            .map(|(id, _)| id.clone())
+            .collect();
+        let handles: Vec<Cluster> = ids.iter().filter_map(|id| state.handle(id)).collect();
+        drop(state);
+        for handle in &handles {
+            self.tell(handle);
+        }
+    }
+
+    fn tell(&self, cluster: &Cluster) {
+        for listener in &self.listeners {
+            listener(cluster);
+        }
+    }
+
+    /// The way to an engaged cluster whose endpoint is ready. None means: not served, or not yet;
+    /// an event follows when it is.
+    #[must_use]
+    pub fn cluster(&self, id: &ClusterId) -> Option<Cluster> {
+        self.state().handle(id)
+    }
+
+    /// What keeps the process from being ready, each with a name; empty if nothing does.
+    #[must_use]
+    pub fn not_ready(&self) -> Vec<String> {
+        let state = self.state();
+        if !state.discovered {
+            let waiting = state.waiting.as_deref().unwrap_or("not known yet");
+            return vec![format!("endpoints: {waiting}")];
+        }
+        let mut reasons = Vec::new();
+        for running in state.endpoints.values().filter(|running| !running.ready) {
+            let id = running.endpoint.id();
+            let waiting: Vec<&str> = self
+                .sources
+                .iter()
+                .filter(|s| !s.synced(id))
+                .map(|s| s.name())
+                .collect();
+            let why = running.troubles.values().next().map_or("", String::as_str);
+            let url = running.endpoint.url();
+            let waiting = waiting.join(", ");
+            reasons.push(format!(
+                "{url}: waiting for the first list of {waiting} {why}"
+            ));
+        }
+        reasons
+    }
+
+    fn count(&self, state: &State) {
+        self.metrics
+            .fleet(state.endpoints.len(), state.engaged.len());
+    }
+}

@@ -1,0 +1,437 @@
+//! One watched kind: reads from its cache, writes with preconditions.
+//!
+//! No server-side apply: kcp forwards it through a virtual workspace as PUT or POST, so dropped
+//! fields stay and a second apply conflicts with the first. We compare, then write with the
+//! resourceVersion that we saw. Single fields are written as JSON merge patches that carry UID and
+//! resourceVersion, so that fields unknown to our types survive. Deletes carry the UID.
+
+use std::fmt::Debug;
+use std::future::Future;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{Api, DeleteParams, PatchParams, PostParams, Preconditions};
+use kube::core::{DeserializeGuard, PartialObjectMeta, Request};
+use kube::runtime::watcher;
+use kube::{Client, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::cache::{Cache, Decoded, Delta, Scope};
+use super::cluster::ObjKey;
+use super::endpoint::REQUEST_TIMEOUT;
+use super::error::{Action, CallError, Cause};
+use super::fleet::{Cluster, Fleet};
+
+/// What a controller does with a change of an object: usually, to queue keys.
+pub type Subscriber<C> = Box<dyn Fn(&Arc<Fleet>, &Delta<C>) + Send + Sync>;
+
+pub(super) type EventStream<C> = BoxStream<'static, watcher::Result<watcher::Event<Box<Read<C>>>>>;
+
+/// One object as read off a watch, with its metadata where it could not be decoded.
+#[derive(Debug)]
+pub(super) struct Read<C> {
+    pub(super) decoded: Decoded<C>,
+}
+
+/// The bounds that every kind on the wire meets.
+pub trait Wire:
+    Resource<DynamicType = ()> + Serialize + DeserializeOwned + Clone + Debug + Send + Sync + 'static
+{
+}
+
+impl<K> Wire for K where
+    K: Resource<DynamicType = ()>
+        + Serialize
+        + DeserializeOwned
+        + Clone
+        + Debug
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+/// A watched kind `K`, cached as `C`.
+pub struct Kind<K, C = K> {
+    pub(super) name: &'static str,
+    pub(super) cache: Cache<C>,
+    subscribers: RwLock<Vec<Subscriber<C>>>,
+    pub(super) open: Box<dyn Fn(Client) -> EventStream<C> + Send + Sync>,
+    keep: fn(K) -> C,
+}
+
+/// Which objects of a kind are watched.
+#[derive(Debug, Clone, Default)]
+pub struct Selector {
+    /// A label selector, as kubectl takes it.
+    pub labels: Option<&'static str>,
+    /// A field selector.
+    pub fields: Option<String>,
+}
+
+impl Selector {
+    fn config(&self) -> watcher::Config {
+        watcher::Config {
+            label_selector: self.labels.map(str::to_owned),
+            field_selector: self.fields.clone(),
+            ..watcher::Config::default()
+                .timeout(u32::try_from(super::endpoint::WATCH_TIMEOUT.as_secs()).unwrap_or(60))
+        }
+    }
+}
+
+/// Drops what nobody reads and what costs several times the rest of an object in memory.
+fn prune(meta: &mut ObjectMeta) {
+    meta.managed_fields = None;
+    if let Some(annotations) = &mut meta.annotations {
+        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+    }
+}
+
+impl<T: Wire> Kind<T, T> {
+    /// A kind cached as it is.
+    #[must_use]
+    pub fn whole(name: &'static str, selector: &Selector) -> Self {
+        Self::projected(name, selector, |object| object)
+    }
+}
+
+impl<K: Wire> Kind<K, PartialObjectMeta<K>> {
+    /// A kind of which only the metadata is read and cached.
+    #[must_use]
+    pub fn metadata(name: &'static str, selector: &Selector) -> Self {
+        let config = selector.config();
+        let open = move |client: Client| -> EventStream<PartialObjectMeta<K>> {
+            watcher(Api::<PartialObjectMeta<K>>::all(client), config.clone())
+                .map(|event| {
+                    event.map(|event| {
+                        map_event(event, |mut object| {
+                            prune(&mut object.metadata);
+                            Decoded::Object(object)
+                        })
+                    })
+                })
+                .boxed()
+        };
+        let keep = |object: K| PartialObjectMeta {
+            types: None,
+            metadata: object.meta().clone(),
+            _phantom: std::marker::PhantomData,
+        };
+        Self {
+            name,
+            cache: Cache::default(),
+            subscribers: RwLock::default(),
+            open: Box::new(open),
+            keep,
+        }
+    }
+}
+
+impl<K, C> Kind<K, C>
+where
+    K: Wire,
+    C: Resource<DynamicType = ()> + Send + Sync + 'static,
+{
+    /// A kind of which only a part is cached. The function must keep the metadata.
+    #[must_use]
+    pub fn projected(name: &'static str, selector: &Selector, keep: fn(K) -> C) -> Self {
+        let config = selector.config();
+        let open = move |client: Client| -> EventStream<C> {
+            watcher(Api::<DeserializeGuard<K>>::all(client), config.clone())
+                .map(move |event| {
+                    event.map(|event| {
+                        map_event(event, |DeserializeGuard(object)| match object {
+                            Ok(mut object) => {
+                                prune(object.meta_mut());
+                                Decoded::Object(keep(object))
+                            }
+                            Err(mut bad) => {
+                                prune(&mut bad.metadata);
+                                Decoded::Unreadable(Box::new(bad.metadata), bad.error)
+                            }
+                        })
+                    })
+                })
+                .boxed()
+        };
+        Self {
+            name,
+            cache: Cache::default(),
+            subscribers: RwLock::default(),
+            open: Box::new(open),
+            keep,
+        }
+    }
+
+    /// Adds someone who wants to know of changes, before the kind is handed to a fleet: earlier
+    /// changes are not told again.
+    pub fn subscribe(&self, subscriber: impl Fn(&Arc<Fleet>, &Delta<C>) + Send + Sync + 'static) {
+        let mut subscribers = self
+            .subscribers
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        subscribers.push(Box::new(subscriber));
+    }
+
+    /// One object out of the cache; an empty namespace for cluster-scoped kinds.
+    #[must_use]
+    pub fn get(&self, cluster: &Cluster, namespace: &str, name: &str) -> Option<Arc<C>> {
+        self.cache.get(&cluster.scope(), namespace, name)
+    }
+
+    /// All readable objects of a cluster out of the cache.
+    #[must_use]
+    pub fn list(&self, cluster: &Cluster) -> Vec<Arc<C>> {
+        self.cache.list(&cluster.scope())
+    }
+
+    /// All readable objects of a cluster as seen through one endpoint, whether it is served or not.
+    #[must_use]
+    pub fn list_in(&self, scope: &Scope) -> Vec<Arc<C>> {
+        self.cache.list(scope)
+    }
+
+    /// The keys of all readable objects of a cluster.
+    #[must_use]
+    pub fn keys(&self, cluster: &Cluster) -> Vec<ObjKey> {
+        self.list(cluster)
+            .iter()
+            .map(|object| ObjKey::of(&cluster.id, object.meta()))
+            .collect()
+    }
+
+    /// Reads an object from the server, for what a cache cannot answer: whether an object that is
+    /// in our way is ours, and contents that are not cached.
+    pub async fn get_live(
+        &self,
+        cluster: &Cluster,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<K>, CallError> {
+        let key = ObjKey::new(&cluster.id, namespace, name);
+        let request = path::<K>(namespace).get(name, &kube::api::GetParams::default());
+        match call::<K>(cluster, request, Action::Get, &key).await {
+            Ok(object) => Ok(Some(object)),
+            Err(CallError {
+                cause: Cause::NotFound,
+                ..
+            }) => Ok(None),
+            Err(err) => Err(err),
+        }
+    }
+
+    /// Creates an object. One that exists already is [`Cause::Exists`].
+    pub async fn create(&self, cluster: &Cluster, object: &K) -> Result<Arc<C>, CallError> {
+        let key = ObjKey::of(&cluster.id, object.meta());
+        let request = body(object, Action::Create, &key, K::kind(&()).as_ref())
+            .map(|body| path::<K>(&key.namespace).create(&PostParams::default(), body))?;
+        self.write(cluster, request, Action::Create, &key).await
+    }
+
+    /// Replaces an object by this one, which carries the resourceVersion that was seen.
+    pub async fn replace(&self, cluster: &Cluster, object: &K) -> Result<Arc<C>, CallError> {
+        let key = ObjKey::of(&cluster.id, object.meta());
+        let request = body(object, Action::Replace, &key, K::kind(&()).as_ref()).map(|body| {
+            path::<K>(&key.namespace).replace(&key.name, &PostParams::default(), body)
+        })?;
+        self.write(cluster, request, Action::Replace, &key).await
+    }
+
+    /// Merges these fields into an object, unless it changed since `seen`.
+    pub async fn patch(
+        &self,
+        cluster: &Cluster,
+        seen: &ObjectMeta,
+        mut fields: Value,
+    ) -> Result<Arc<C>, CallError> {
+        let key = ObjKey::of(&cluster.id, seen);
+        fields["metadata"]["uid"] = json!(seen.uid);
+        fields["metadata"]["resourceVersion"] = json!(seen.resource_version);
+        let patch = kube::api::Patch::Merge(&fields);
+        let request = path::<K>(&key.namespace).patch(&key.name, &PatchParams::default(), &patch);
+        self.write(cluster, request, Action::Patch, &key).await
+    }
+
+    /// Merges these fields into the status of an object, unless it changed since `seen`.
+    pub async fn patch_status(
+        &self,
+        cluster: &Cluster,
+        seen: &ObjectMeta,
+        status: Value,
+    ) -> Result<Arc<C>, CallError> {
+        let key = ObjKey::of(&cluster.id, seen);
+        let fields = json!({
+            "metadata": { "uid": seen.uid, "resourceVersion": seen.resource_version },
+            "status": status,
+        });
+        let patch = kube::api::Patch::Merge(&fields);
+        let params = PatchParams::default();
+        let request =
+            path::<K>(&key.namespace).patch_subresource("status", &key.name, &params, &patch);
+        self.write(cluster, request, Action::PatchStatus, &key)
+            .await
+    }
+
+    /// Deletes exactly the object that was seen. One that is gone already is fine.
+    pub async fn delete(&self, cluster: &Cluster, seen: &ObjectMeta) -> Result<(), CallError> {
+        let key = ObjKey::of(&cluster.id, seen);
+        let params = DeleteParams {
+            preconditions: Some(Preconditions {
+                uid: seen.uid.clone(),
+                resource_version: None,
+            }),
+            ..DeleteParams::default()
+        };
+        let request = path::<K>(&key.namespace).delete(&key.name, &params);
+        match call::<Value>(cluster, request, Action::Delete, &key).await {
+            Ok(_)
+            | Err(CallError {
+                cause: Cause::NotFound,
+                ..
+            }) => Ok(()),
+            Err(err) => Err(CallError {
+                kind: K::kind(&()).into_owned(),
+                ..err
+            }),
+        }
+    }
+
+    async fn write(
+        &self,
+        cluster: &Cluster,
+        request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+        action: Action,
+        key: &ObjKey,
+    ) -> Result<Arc<C>, CallError> {
+        let mut object = call::<K>(cluster, request, action, key).await?;
+        prune(object.meta_mut());
+        let scope = cluster.scope();
+        let kept = (self.keep)(object.clone());
+        self.cache.observe_write(&scope, kept);
+        // The watch may have been faster; then the cache holds something newer already.
+        let known = self.cache.get(&scope, &key.namespace, &key.name);
+        Ok(known.unwrap_or_else(|| Arc::new((self.keep)(object))))
+    }
+
+    pub(super) fn tell(&self, fleet: &Arc<Fleet>, delta: &Delta<C>) {
+        let subscribers = self
+            .subscribers
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        for subscriber in subscribers.iter() {
+            subscriber(fleet, delta);
+        }
+    }
+
+    pub(super) fn scope(endpoint: &super::endpoint::Endpoint, meta: &ObjectMeta) -> Option<Scope> {
+        let cluster = endpoint.cluster_of(meta)?;
+        Some(Scope {
+            endpoint: endpoint.id(),
+            cluster,
+        })
+    }
+}
+
+/// Creates an object of a kind that nobody watches, and returns the server's answer: access reviews
+/// and Events.
+pub async fn create_unwatched<K: Wire>(cluster: &Cluster, object: &K) -> Result<K, CallError> {
+    let key = ObjKey::of(&cluster.id, object.meta());
+    let request = body(object, Action::Create, &key, K::kind(&()).as_ref())
+        .map(|body| path::<K>(&key.namespace).create(&PostParams::default(), body))?;
+    call(cluster, request, Action::Create, &key).await
+}
+
+fn path<K: Wire>(namespace: &str) -> Request {
+    let namespace = Some(namespace).filter(|namespace| !namespace.is_empty());
+    Request::new(K::url_path(&(), namespace))
+}
+
+fn body<K: Serialize>(
+    object: &K,
+    action: Action,
+    key: &ObjKey,
+    kind: &str,
+) -> Result<Vec<u8>, CallError> {
+    serde_json::to_vec(object).map_err(|err| CallError {
+        action,
+        kind: kind.to_owned(),
+        key: key.clone(),
+        cause: Cause::Other(Box::new(kube::Error::SerdeError(err))),
+    })
+}
+
+/// Sends a request, again after a short pause where the server or the network failed. Each of our
+/// requests may be sent twice: reads change nothing, creates name their object, the others carry
+/// preconditions.
+async fn call<T: DeserializeOwned>(
+    cluster: &Cluster,
+    request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
+    action: Action,
+    key: &ObjKey,
+) -> Result<T, CallError> {
+    let fail = |cause| CallError {
+        action,
+        kind: String::new(),
+        key: key.clone(),
+        cause,
+    };
+    let request =
+        request.map_err(|err| fail(Cause::Other(Box::new(kube::Error::BuildRequest(err)))))?;
+    let mut pauses = [Duration::from_millis(100), Duration::from_millis(400)].into_iter();
+    loop {
+        let answer = once::<T>(cluster.client(), request.clone()).await;
+        let cause = match answer {
+            Ok(value) => return Ok(value),
+            Err(cause) => cause,
+        };
+        match pauses.next().filter(|_| worth_a_second_try(&cause)) {
+            Some(pause) => tokio::time::sleep(pause).await,
+            None => return Err(fail(cause)),
+        }
+    }
+}
+
+fn once<T: DeserializeOwned>(
+    client: &Client,
+    request: http::Request<Vec<u8>>,
+) -> impl Future<Output = Result<T, Cause>> {
+    let client = client.clone();
+    async move {
+        match tokio::time::timeout(REQUEST_TIMEOUT, client.request::<T>(request)).await {
+            Ok(answer) => answer.map_err(Cause::from),
+            Err(_) => Err(Cause::Timeout(REQUEST_TIMEOUT)),
+        }
+    }
+}
+
+fn worth_a_second_try(cause: &Cause) -> bool {
+    match cause {
+        Cause::Other(err) => match &**err {
+            kube::Error::Api(status) => matches!(status.code, 429 | 500 | 502 | 503 | 504),
+            kube::Error::HyperError(_) | kube::Error::Service(_) => true,
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+fn map_event<A, C>(
+    event: watcher::Event<A>,
+    decode: impl FnOnce(A) -> Decoded<C>,
+) -> watcher::Event<Box<Read<C>>> {
+    use watcher::Event::{Apply, Delete, Init, InitApply, InitDone};
+    let boxed = |decoded| Box::new(Read { decoded });
+    match event {
+        Apply(object) => Apply(boxed(decode(object))),
+        Delete(object) => Delete(boxed(decode(object))),
+        Init => Init,
+        InitApply(object) => InitApply(boxed(decode(object))),
+        InitDone => InitDone,
+    }
+}

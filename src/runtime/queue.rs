@@ -1,0 +1,283 @@
+//! A keyed queue that is fair between clusters.
+//!
+//! FIFO within a cluster and round robin over clusters, so that one noisy workspace delays the
+//! others by at most one reconcile. A key waits at most once, is worked on by one worker at a time,
+//! and is queued again afterwards if it was asked for meanwhile. Of several timers for a key the
+//! earliest counts.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::cluster::{ClusterId, ObjKey};
+use super::error::Retry;
+
+#[derive(Default)]
+struct State {
+    ready: HashMap<ClusterId, VecDeque<ObjKey>>,
+    rota: VecDeque<ClusterId>,
+    queued: HashSet<ObjKey>,
+    /// Keys being worked on; true where they were asked for again meanwhile.
+    in_flight: HashMap<ObjKey, bool>,
+    timers: BTreeMap<(Instant, u64), ObjKey>,
+    deadlines: HashMap<ObjKey, (Instant, u64)>,
+    failures: HashMap<ObjKey, u32>,
+    sequence: u64,
+}
+
+/// The queue of one controller.
+#[derive(Default)]
+pub struct Queue {
+    state: Mutex<State>,
+    wake: Notify,
+}
+
+/// How the work on a key ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done; look again after this time if nothing happens before.
+    Done(Option<Duration>),
+    /// Failed; what kind of waiting helps.
+    Failed(Retry),
+}
+
+impl State {
+    fn push(&mut self, key: ObjKey) {
+        if let Some(again) = self.in_flight.get_mut(&key) {
+            *again = true;
+            return;
+        }
+        if !self.queued.insert(key.clone()) {
+            return;
+        }
+        let line = self.ready.entry(key.cluster.clone()).or_default();
+        if line.is_empty() {
+            self.rota.push_back(key.cluster.clone());
+        }
+        line.push_back(key);
+    }
+
+    fn pop(&mut self) -> Option<ObjKey> {
+        let cluster = self.rota.pop_front()?;
+        let line = self.ready.get_mut(&cluster)?;
+        let key = line.pop_front()?;
+        if line.is_empty() {
+            self.ready.remove(&cluster);
+        } else {
+            self.rota.push_back(cluster);
+        }
+        self.queued.remove(&key);
+        self.cancel_timer(&key);
+        self.in_flight.insert(key.clone(), false);
+        Some(key)
+    }
+
+    fn cancel_timer(&mut self, key: &ObjKey) {
+        if let Some(at) = self.deadlines.remove(key) {
+            self.timers.remove(&at);
+        }
+    }
+
+    fn schedule(&mut self, key: ObjKey, at: Instant) {
+        if self
+            .deadlines
+            .get(&key)
+            .is_some_and(|(known, _)| *known <= at)
+        {
+            return;
+        }
+        self.cancel_timer(&key);
+        self.sequence += 1;
+        let slot = (at, self.sequence);
+        self.deadlines.insert(key.clone(), slot);
+        self.timers.insert(slot, key);
+    }
+
+    fn fire_timers(&mut self, now: Instant) {
+        while let Some(entry) = self.timers.first_entry() {
+            if entry.key().0 > now {
+                break;
+            }
+            let key = entry.remove();
+            self.deadlines.remove(&key);
+            self.push(key);
+        }
+    }
+}
+
+impl Queue {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks for a key to be worked on.
+    pub fn add(&self, key: ObjKey) {
+        self.state().push(key);
+        self.wake.notify_one();
+    }
+
+    /// Asks for a key to be worked on after a while, or earlier if something else asks.
+    pub fn add_after(&self, key: ObjKey, pause: Duration) {
+        self.state().schedule(key, Instant::now() + pause);
+        self.wake.notify_one();
+    }
+
+    /// Waits for the next key. It stays in flight until [`Queue::done`].
+    pub async fn next(&self) -> ObjKey {
+        loop {
+            let next_timer = {
+                let mut state = self.state();
+                state.fire_timers(Instant::now());
+                if let Some(key) = state.pop() {
+                    if !state.rota.is_empty() {
+                        self.wake.notify_one();
+                    }
+                    return key;
+                }
+                state.timers.keys().next().map(|(at, _)| *at)
+            };
+            match next_timer {
+                Some(at) => tokio::select! {
+                    () = self.wake.notified() => {}
+                    () = tokio::time::sleep_until(at) => {}
+                },
+                None => self.wake.notified().await,
+            }
+        }
+    }
+
+    /// Ends the work on a key.
+    pub fn done(&self, key: &ObjKey, outcome: Outcome) {
+        let mut state = self.state();
+        let again = state.in_flight.remove(key).unwrap_or(false);
+        match outcome {
+            Outcome::Done(pause) => {
+                state.failures.remove(key);
+                if let Some(pause) = pause {
+                    state.schedule(key.clone(), Instant::now() + pause);
+                }
+            }
+            Outcome::Failed(retry) => {
+                if let Some((first, longest)) = retry.pauses() {
+                    let failures = state.failures.entry(key.clone()).or_default();
+                    let pause = first.saturating_mul(1 << (*failures).min(16)).min(longest);
+                    *failures = failures.saturating_add(1);
+                    // A refused key must not be tried at each event of a busy object, but a change
+                    // that asked for it while it was in flight may be the one that heals it.
+                    state.schedule(key.clone(), Instant::now() + pause);
+                } else {
+                    state.failures.remove(key);
+                }
+            }
+        }
+        if again {
+            state.push(key.clone());
+        }
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// How many keys wait for a worker.
+    pub fn depth(&self) -> usize {
+        self.state().queued.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(cluster: &str, name: &str) -> ObjKey {
+        ObjKey::new(&ClusterId::parse(cluster).unwrap(), "", name)
+    }
+
+    async fn names(queue: &Queue, count: usize) -> Vec<String> {
+        let mut names = Vec::new();
+        for _ in 0..count {
+            let key = queue.next().await;
+            names.push(key.to_string());
+            queue.done(&key, Outcome::Done(None));
+        }
+        names
+    }
+
+    #[tokio::test]
+    async fn a_noisy_cluster_delays_another_by_at_most_one_key() {
+        let queue = Queue::default();
+        for name in ["1", "2", "3"] {
+            queue.add(key("noisy", name));
+        }
+        queue.add(key("quiet", "1"));
+        assert_eq!(
+            names(&queue, 4).await,
+            ["noisy|1", "quiet|1", "noisy|2", "noisy|3"]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_key_in_flight_is_held_and_queued_once_more_afterwards() {
+        let queue = Queue::default();
+        queue.add(key("a", "x"));
+        let first = queue.next().await;
+        queue.add(key("a", "x"));
+        queue.add(key("a", "x"));
+        assert_eq!(queue.depth(), 0);
+        queue.done(&first, Outcome::Done(None));
+        assert_eq!(queue.depth(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_two_timers_of_a_key_the_earlier_counts_and_fires_once() {
+        let queue = Queue::default();
+        let start = Instant::now();
+        queue.add_after(key("a", "x"), Duration::from_mins(1));
+        queue.add_after(key("a", "x"), Duration::from_secs(5));
+        queue.add_after(key("a", "x"), Duration::from_secs(30));
+        let fired = queue.next().await;
+        assert_eq!(start.elapsed().as_secs(), 5);
+        queue.done(&fired, Outcome::Done(None));
+        let more = tokio::time::timeout(Duration::from_mins(2), queue.next()).await;
+        assert!(more.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_of_a_key_are_tried_again_with_growing_pauses_until_one_succeeds() {
+        let queue = Queue::default();
+        queue.add(key("a", "x"));
+        let mut pauses = Vec::new();
+        let mut last = Instant::now();
+        for _ in 0..4 {
+            let key = queue.next().await;
+            pauses.push(last.elapsed().as_millis());
+            last = Instant::now();
+            queue.done(&key, Outcome::Failed(Retry::Transient));
+        }
+        assert_eq!(pauses, [0, 200, 400, 800]);
+        let fixed = queue.next().await;
+        queue.done(&fixed, Outcome::Done(None));
+        queue.add(key("a", "x"));
+        let again = queue.next().await;
+        last = Instant::now();
+        queue.done(&again, Outcome::Failed(Retry::Transient));
+        queue.next().await;
+        assert_eq!(last.elapsed().as_millis(), 200);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_terminal_failure_is_not_tried_again_until_something_asks() {
+        let queue = Queue::default();
+        queue.add(key("a", "x"));
+        let first = queue.next().await;
+        queue.done(&first, Outcome::Failed(Retry::Terminal));
+        assert!(
+            tokio::time::timeout(Duration::from_hours(1), queue.next())
+                .await
+                .is_err()
+        );
+        queue.add(key("a", "x"));
+        assert_eq!(names(&queue, 1).await, ["a|x"]);
+    }
+}
