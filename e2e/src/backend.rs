@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::dirs;
+use crate::kcp::Kcp;
 use crate::process::{Process, Spec};
 use crate::wait::eventually;
 
@@ -19,6 +20,9 @@ use crate::wait::eventually;
 const START: Duration = Duration::from_mins(1);
 /// For the end after SIGTERM: leases are released and requests in flight finished.
 const STOP: Duration = Duration::from_secs(10);
+/// For `backend init`, which waits for kcp several times.
+const INIT: Duration = Duration::from_mins(2);
+/// For an HTTP answer.
 const ANSWER: Duration = Duration::from_secs(5);
 
 /// A backend. Dropping it kills the process.
@@ -139,6 +143,26 @@ impl Backend {
     }
 }
 
+/// Runs `backend init` for a workspace of kcp, which is created where it is missing. Gives the path of the kubeconfig
+/// that a backend runs with.
+pub async fn init(kcp: &Kcp, workspace: &str) -> Result<PathBuf> {
+    let name = format!("init-{}", workspace.replace(':', "_"));
+    let output = dirs::run()?.join(format!("{name}.kubeconfig"));
+    let flags = [
+        "init".to_owned(),
+        format!("--kubeconfig={}", kcp.kubeconfig_file("root")?.display()),
+        format!("--workspace={workspace}"),
+        format!("--output={}", output.display()),
+    ];
+    let spec = Spec::new(&name, binary()?, dirs::run()?).args(flags);
+    let mut process = Process::start(&spec).await?;
+    let status = process.wait(INIT).await?;
+    if !status.success() {
+        return Err(process.fail(format!("ended with {status}")));
+    }
+    Ok(output)
+}
+
 /// Starts the process and waits for its line that contains `listening` and the field `address=127.0.0.1:PORT`.
 async fn listen(spec: &Spec) -> Result<(Process, SocketAddr)> {
     let mut process = Process::start(spec).await?;
@@ -159,10 +183,13 @@ async fn listen(spec: &Spec) -> Result<(Process, SocketAddr)> {
     }
 }
 
+/// The address of the public listener; that of `--admin-address` is a line of its own.
 fn listen_address(output: &str) -> Option<SocketAddr> {
+    let said = |line: &&str| line.contains("listening") && line.contains("address=");
     let line = output
         .lines()
-        .find(|line| line.contains("listening") && line.contains("address="))?;
+        .filter(said)
+        .find(|line| !line.contains("--admin-address"))?;
     let value = line.split("address=").nth(1)?.split_whitespace().next()?;
     value.trim_matches('"').parse().ok()
 }
