@@ -137,6 +137,12 @@ impl Backend {
         self.process.fail(why)
     }
 
+    /// Process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// Resident memory in bytes.
     pub fn resident_bytes(&self) -> Result<u64> {
         self.process.resident_bytes()
@@ -214,11 +220,11 @@ fn binary() -> Result<PathBuf> {
         return Ok(path.into());
     }
     let test = env::current_exe()?;
-    let debug = test
-        .parent()
-        .and_then(Path::parent)
-        .context("a test outside target/")?;
-    let binary = debug.join("backend");
+    // Tests are in target/<profile>/deps, the benchmark is beside the product.
+    let beside = test.parent().context("a program outside target/")?;
+    let deps = beside.file_name().is_some_and(|name| name == "deps");
+    let profile = if deps { beside.parent() } else { Some(beside) };
+    let binary = profile.context("a test outside target/")?.join("backend");
     let built = fs::metadata(&binary)
         .and_then(|data| data.modified())
         .with_context(|| {

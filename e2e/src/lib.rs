@@ -25,6 +25,7 @@ pub mod kubernetes;
 pub mod manifest;
 pub mod object;
 pub mod process;
+pub mod provider;
 pub mod stack;
 pub mod tools;
 pub mod wait;

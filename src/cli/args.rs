@@ -1,11 +1,11 @@
-//! The flags as clap sees them. Values are taken as text; `validate` gives them meaning, so that every wrong value is
-//! reported in the order of contract flags.md 3 and in the same form.
+//! The flags as clap sees them. Values are taken as text; `validate` gives them meaning, so that
+//! every wrong value is reported in the order of contract flags.md 3 and in the same form.
 
 use clap::builder::ArgAction;
 use clap::{Arg, Args, CommandFactory, Parser};
 
-/// Flags of the Go backend for its HTTP front end. With `--frontend-disabled=true` it neither completes nor validates
-/// them (contract flags.md 2), so neither do we.
+/// Flags of the Go backend for its HTTP front end. With `--frontend-disabled=true` it neither
+/// completes nor validates them (contract flags.md 2), so neither do we.
 const FRONT_END: [&str; 15] = [
     "frontend",
     "token-expiry",
@@ -24,7 +24,8 @@ const FRONT_END: [&str; 15] = [
     "redis-addr",
 ];
 
-/// Logging details of Kubernetes component-base and a test switch that v0.8.1 accepts; they have no counterpart here.
+/// Logging details of Kubernetes component-base and a test switch that v0.8.1 accepts; they have no
+/// counterpart here.
 const LOGGING: [&str; 4] = [
     "vmodule",
     "log-flush-frequency",
@@ -58,8 +59,8 @@ pub(super) fn command() -> clap::Command {
     Cli::command().args(accepted).arg(switch)
 }
 
-/// Serves the kube-bind backend for one Kubernetes cluster or for every kcp workspace that bound the kube-bind.io
-/// APIExport.
+/// Serves the kube-bind backend for one Kubernetes cluster or for every kcp workspace that bound
+/// the kube-bind.io APIExport.
 ///
 /// Without a subcommand the backend runs. All flags of the kube-bind backend v0.8.1 are accepted.
 #[derive(Debug, Parser)]
@@ -79,7 +80,8 @@ pub(super) struct Cli {
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Subcommand {
-    /// Prepare a kcp workspace for the backend: schemas, APIExport, service account and its kubeconfig
+    /// Prepare a kcp workspace for the backend: schemas, APIExport, service account and its
+    /// kubeconfig
     Init(InitArgs),
 }
 
@@ -127,7 +129,8 @@ pub(super) struct RunArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Cluster access and provider")]
 pub(super) struct AccessArgs {
-    /// Kubeconfig file; empty means KUBECONFIG, then ~/.kube/config, then the service account of the pod
+    /// Kubeconfig file; empty means KUBECONFIG, then ~/.kube/config, then the service account of
+    /// the pod
     #[arg(
         long,
         value_name = "FILE",
@@ -149,8 +152,9 @@ pub(super) struct AccessArgs {
     /// kcp: endpoint slice of the APIExport, to watch in the workspace of the kubeconfig
     #[arg(long, value_name = "NAME", default_value = "kube-bind.io")]
     pub(super) apiexport_endpoint_slice_name: String,
-    /// kubernetes: https URL that replaces the host of the kubeconfig. kcp: the one virtual workspace URL to use instead of
-    /// the endpoint slice, https://<host>/services/apiexport/<cluster>/<export>
+    /// kubernetes: https URL that replaces the host of the kubeconfig. kcp: the one virtual
+    /// workspace URL to use instead of the endpoint slice,
+    /// https://<host>/services/apiexport/<cluster>/<export>
     #[arg(
         long,
         value_name = "URL",
@@ -158,7 +162,8 @@ pub(super) struct AccessArgs {
         hide_default_value = true
     )]
     pub(super) server_url: String,
-    /// kcp: serve the logical cluster of the APIExport itself as well; its Secrets hold the token of this backend
+    /// kcp: serve the logical cluster of the APIExport itself as well; its Secrets hold the token
+    /// of this backend
     #[arg(
         long,
         value_name = "BOOL",
@@ -169,14 +174,16 @@ pub(super) struct AccessArgs {
         default_missing_value = "true"
     )]
     pub(super) serve_export_workspace: bool,
-    /// kcp: an APIBinding whose name starts with one of these gets no templates; takes effect with exports
+    /// kcp: an APIBinding whose name starts with one of these gets no templates; takes effect with
+    /// exports
     #[arg(
         long,
         value_name = "LIST",
         default_value = "kube-bind.io,tenancy.kcp.io,topology.kcp.io"
     )]
     pub(super) apibinding_ignore_prefixes: Vec<String>,
-    /// Kind that exported schemas are read from: `customresourcedefinitions` or `apiresourceschemas`
+    /// Kind that exported schemas are read from: `customresourcedefinitions` or
+    /// `apiresourceschemas`
     #[arg(
         long,
         value_name = "SOURCE",
@@ -216,7 +223,8 @@ pub(super) struct ConsumerArgs {
         overrides_with = "isolation"
     )]
     pub(super) cluster_scoped_isolation: Option<String>,
-    /// https URL of the API server as consumers reach it. kcp: its path is replaced by /clusters/<id>
+    /// https URL of the API server as consumers reach it. kcp: its path is replaced by
+    /// /clusters/<id>
     #[arg(
         long,
         value_name = "URL",
@@ -224,7 +232,8 @@ pub(super) struct ConsumerArgs {
         hide_default_value = true
     )]
     pub(super) external_address: String,
-    /// PEM file with the CA that consumers need for the API server; empty means the CA of the kubeconfig
+    /// PEM file with the CA that consumers need for the API server; empty means the CA of the
+    /// kubeconfig
     #[arg(
         long,
         value_name = "FILE",
@@ -240,10 +249,12 @@ pub(super) struct ConsumerArgs {
         hide_default_value = true
     )]
     pub(super) external_server_name: String,
-    /// Groups that may bind, repeatable and comma separated: subjects of `ClusterRoleBinding` kube-bind-oidc-user
+    /// Groups that may bind, repeatable and comma separated: subjects of `ClusterRoleBinding`
+    /// kube-bind-oidc-user
     #[arg(long, value_name = "LIST", allow_hyphen_values = true)]
     pub(super) oidc_allowed_groups: Vec<String>,
-    /// Users that may bind, repeatable and comma separated: subjects of `ClusterRoleBinding` kube-bind-oidc-user
+    /// Users that may bind, repeatable and comma separated: subjects of `ClusterRoleBinding`
+    /// kube-bind-oidc-user
     #[arg(long, value_name = "LIST", allow_hyphen_values = true)]
     pub(super) oidc_allowed_users: Vec<String>,
 }
@@ -251,8 +262,8 @@ pub(super) struct ConsumerArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Server and logging")]
 pub(super) struct ServerArgs {
-    /// Run without the HTTP API for consumers: `BindableResourcesRequest` objects are reconciled instead. Required in this
-    /// version
+    /// Run without the HTTP API for consumers: `BindableResourcesRequest` objects are reconciled
+    /// instead. Required in this version
     #[arg(
         long,
         value_name = "BOOL",

@@ -29,10 +29,12 @@ pub struct Config {
     pub provider: ProviderKind,
     /// `--apiexport-endpoint-slice-name`, read with [`ProviderKind::Kcp`] only.
     pub endpoint_slice_name: String,
-    /// `--server-url` without a trailing slash in its path. With [`ProviderKind::Kubernetes`] it replaces the host of the
-    /// kubeconfig, with [`ProviderKind::Kcp`] it is the one virtual workspace URL.
+    /// `--server-url` without a trailing slash in its path. With [`ProviderKind::Kubernetes`] it
+    /// replaces the host of the kubeconfig, with [`ProviderKind::Kcp`] it is the one virtual
+    /// workspace URL.
     pub server_url: Option<Uri>,
-    /// `--serve-export-workspace`: serve the export's own logical cluster like a tenant (off: its Secrets hold our token).
+    /// `--serve-export-workspace`: serve the export's own logical cluster like a tenant (off: its
+    /// Secrets hold our token).
     pub serve_export_workspace: bool,
     /// `--apibinding-ignore-prefixes`.
     pub apibinding_ignore_prefixes: Vec<String>,

@@ -1,8 +1,9 @@
-//! The command line: pflag-compatible flags of the v0.8.1 backend (contract flags.md) to a validated [`Config`].
+//! The command line: pflag-compatible flags of the v0.8.1 backend (contract flags.md) to a
+//! validated [`Config`].
 //!
-//! `args` holds the flags as typed on the command line, `validate` turns them into a [`Config`] in the order of contract
-//! flags.md 3, `values` parses single values. Nothing here talks to a cluster; the only files touched are
-//! `--external-ca-file` (read) and `--kubeconfig` (looked for).
+//! `args` holds the flags as typed on the command line, `validate` turns them into a [`Config`] in
+//! the order of contract flags.md 3, `values` parses single values. Nothing here talks to a
+//! cluster; the only files touched are `--external-ca-file` (read) and `--kubeconfig` (looked for).
 
 mod args;
 mod config;
@@ -34,8 +35,8 @@ pub enum Error {
 
 /// Parses the command line of this process.
 ///
-/// Ends the process itself where there is nothing to run: exit code 0 after help and version, 2 after a usage error, 1
-/// with one line `error: ...` after a wrong value.
+/// Ends the process itself where there is nothing to run: exit code 0 after help and version, 2
+/// after a usage error, 1 with one line `error: ...` after a wrong value.
 #[must_use]
 pub fn parse() -> Command {
     match parse_from(std::env::args_os()) {

@@ -1,4 +1,5 @@
-//! From flags to a [`Config`]: the rules of contract flags.md 3 in its order, the first failing one wins.
+//! From flags to a [`Config`]: the rules of contract flags.md 3 in its order, the first failing one
+//! wins.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -149,7 +150,8 @@ pub(super) fn init_config(args: &InitArgs) -> Result<InitConfig, ConfigError> {
     })
 }
 
-/// The deprecated name is the same variable in v0.8.1; clap has already dropped the one that came first.
+/// The deprecated name is the same variable in v0.8.1; clap has already dropped the one that came
+/// first.
 fn isolation(current: &str, deprecated: Option<&str>) -> Result<Isolation, ConfigError> {
     match deprecated {
         Some(given) => flag("cluster-scoped-isolation", values::isolation(given)),
@@ -181,7 +183,8 @@ fn addresses(server: &ServerArgs) -> Result<(SocketAddr, Option<SocketAddr>), Co
     Ok((listen, admin))
 }
 
-/// Reads the CA for consumers at start, so that a later change of the file cannot change what they get.
+/// Reads the CA for consumers at start, so that a later change of the file cannot change what they
+/// get.
 fn external_ca(path: &str) -> Result<Option<Vec<u8>>, ConfigError> {
     if path.is_empty() {
         return Ok(None);

@@ -99,7 +99,8 @@ value_enum! {
 }
 
 value_enum! {
-    /// What consumers see of the exported resources: `--consumer-scope`, `informerScope` of exports.
+    /// What consumers see of the exported resources: `--consumer-scope`, `informerScope` of
+    /// exports.
     ConsumerScope {
         /// Objects in all namespaces of the provider cluster.
         Cluster = "Cluster",
@@ -155,8 +156,9 @@ pub(super) fn consumer_scope(given: &str) -> Result<ConsumerScope, ValueError> {
     }
 }
 
-/// Any case. Empty means `Prefixed`: v0.8.1 made it `None`, which lets two consumers delete each other's objects
-/// (contract konnector.md 8.4), as it did with every unknown value; those are refused here.
+/// Any case. Empty means `Prefixed`: v0.8.1 made it `None`, which lets two consumers delete each
+/// other's objects (contract konnector.md 8.4), as it did with every unknown value; those are
+/// refused here.
 pub(super) fn isolation(given: &str) -> Result<Isolation, ValueError> {
     match given.to_ascii_lowercase().as_str() {
         "" | "prefixed" => Ok(Isolation::Prefixed),
@@ -247,7 +249,8 @@ pub(super) fn server_url(given: &str, provider: ProviderKind) -> Result<Uri, Val
     Ok(uri)
 }
 
-/// `host:port` as Go's `net.Listen("tcp4", …)` takes it; an empty host means all interfaces. IPv6 literals work too.
+/// `host:port` as Go's `net.Listen("tcp4", …)` takes it; an empty host means all interfaces. IPv6
+/// literals work too.
 pub(super) fn listen_address(given: &str) -> Result<SocketAddr, ValueError> {
     let refused = || ValueError::Address(given.to_owned());
     if let Some(port) = given.strip_prefix(':') {
@@ -262,8 +265,8 @@ pub(super) fn listen_address(given: &str) -> Result<SocketAddr, ValueError> {
     found.into_iter().next().ok_or_else(refused)
 }
 
-/// Splits list flags as pflag's `StringSlice`: repeatable, comma separated, double quotes keep a comma (a group may be an
-/// LDAP name such as `"cn=dev,ou=groups"`).
+/// Splits list flags as pflag's `StringSlice`: repeatable, comma separated, double quotes keep a
+/// comma (a group may be an LDAP name such as `"cn=dev,ou=groups"`).
 pub(super) fn list(given: &[String]) -> Vec<String> {
     let mut items = Vec::new();
     for value in given.iter().filter(|value| !value.is_empty()) {

@@ -1,7 +1,8 @@
 //! The server that a consumer's kubeconfig names (contract flags.md 2, kcp.md 3).
 //!
-//! `kubectl bind` finds its Secret again by exact equality of this text (contract objects.md 1.2), so it is put together
-//! from text as given; a URL library would drop a default port or add a slash.
+//! `kubectl bind` finds its Secret again by exact equality of this text (contract objects.md 1.2),
+//! so it is put together from text as given; a URL library would drop a default port or add a
+//! slash.
 
 use std::fmt;
 
@@ -70,9 +71,9 @@ impl fmt::Display for ExternalAddress {
 
 /// The server to put into kubeconfigs of consumers.
 ///
-/// `api` is the URL under which the backend itself reaches the API server or the virtual workspace. With `cluster` (kcp)
-/// the result is `/clusters/<cluster>` on the host of `external`, else of `api`; without, it is `external` verbatim, else
-/// `api` without a trailing slash.
+/// `api` is the URL under which the backend itself reaches the API server or the virtual workspace.
+/// With `cluster` (kcp) the result is `/clusters/<cluster>` on the host of `external`, else of
+/// `api`; without, it is `external` verbatim, else `api` without a trailing slash.
 pub fn consumer_server(
     api: &Uri,
     cluster: Option<&str>,

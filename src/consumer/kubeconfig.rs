@@ -1,8 +1,9 @@
 //! The kubeconfig that a consumer gets (contract objects.md 1.2).
 //!
-//! Bytes matter: the konnector copies the Secret into the consumer cluster, and a change of bytes alone makes it start a
-//! second controller (contract konnector.md 8.3). So [`Kubeconfig::to_yaml`] has one output per content, and an existing
-//! Secret is compared by what it says ([`Kubeconfig::same_access`]), whoever wrote it.
+//! Bytes matter: the konnector copies the Secret into the consumer cluster, and a change of bytes
+//! alone makes it start a second controller (contract konnector.md 8.3). So [`Kubeconfig::to_yaml`]
+//! has one output per content, and an existing Secret is compared by what it says
+//! ([`Kubeconfig::same_access`]), whoever wrote it.
 
 use std::fmt::Write as _;
 
@@ -77,8 +78,8 @@ impl Kubeconfig {
 
     /// Reads a kubeconfig of that shape, in any order of keys and whatever wrote it.
     ///
-    /// Everything that would make its reader run a program, read a file or use another credential is refused: this is
-    /// compared with what we would write, and only these five values are.
+    /// Everything that would make its reader run a program, read a file or use another credential
+    /// is refused: this is compared with what we would write, and only these five values are.
     pub fn parse(yaml: &[u8]) -> Result<Self, Error> {
         if yaml.len() > MAX_BYTES {
             return Err(Error::TooLarge(yaml.len()));
@@ -117,7 +118,8 @@ impl Kubeconfig {
 /// A plain scalar where YAML reads it back as the same string, else a quoted one.
 fn scalar(text: &str) -> String {
     let plain_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"-._/:=+[]@%".contains(&byte);
-    // A letter that cannot begin a number; the words that YAML 1.1 takes for something else are compared whole.
+    // A letter that cannot begin a number; the words that YAML 1.1 takes for something else are
+    // compared whole.
     let starts_plain = text
         .bytes()
         .next()

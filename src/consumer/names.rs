@@ -9,7 +9,8 @@ pub const MAX_IDENTITY_BYTES: usize = 1024;
 /// Longest name of a namespace (DNS-1123 label).
 const MAX_LABEL: usize = 63;
 
-/// Digits of the largest 64-bit number in base 36: the longest name part that an identity can yield.
+/// Digits of the largest 64-bit number in base 36: the longest name part that an identity can
+/// yield.
 const MAX_IDENTITY_DIGITS: usize = 13;
 
 /// Why a name cannot be made.
@@ -47,8 +48,9 @@ pub enum NameError {
     PrefixNotALabel(String),
 }
 
-/// Name of the contract namespace of `identity`: the prefix verbatim, then the first eight bytes of the SHA-224 of the
-/// identity in base 36, with one extra `0` for each leading zero byte (contract objects.md 1.1).
+/// Name of the contract namespace of `identity`: the prefix verbatim, then the first eight bytes of
+/// the SHA-224 of the identity in base 36, with one extra `0` for each leading zero byte (contract
+/// objects.md 1.1).
 ///
 /// Valid as a namespace name for every identity if [`check_prefix`] accepts the prefix.
 #[must_use]
@@ -77,7 +79,8 @@ fn base36(bytes: [u8; 8]) -> String {
     name
 }
 
-/// Accepts an identity that can own a contract namespace. v0.8.1 took any text, the empty one included.
+/// Accepts an identity that can own a contract namespace. v0.8.1 took any text, the empty one
+/// included.
 pub fn check_identity(identity: &str) -> Result<(), NameError> {
     if identity.is_empty() {
         return Err(NameError::IdentityEmpty);
@@ -121,7 +124,8 @@ pub fn is_dns_label(text: &str) -> bool {
         && !text.ends_with('-')
 }
 
-/// Default name of the Secret with the response to the `BindableResourcesRequest` `request` (contract objects.md 10).
+/// Default name of the Secret with the response to the `BindableResourcesRequest` `request`
+/// (contract objects.md 10).
 #[must_use]
 pub fn response_secret(request: &str) -> String {
     format!("{request}-binding-response")

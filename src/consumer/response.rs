@@ -1,10 +1,12 @@
-//! The answer to a `BindableResourcesRequest` as `kubectl bind deploy` reads it (contract objects.md 10).
+//! The answer to a `BindableResourcesRequest` as `kubectl bind deploy` reads it (contract
+//! objects.md 10).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret as _, SecretString};
 
-/// JSON of a `BindingResourceResponse` that carries `kubeconfig`. The bytes are stable: same kubeconfig, same response.
+/// JSON of a `BindingResourceResponse` that carries `kubeconfig`. The bytes are stable: same
+/// kubeconfig, same response.
 #[must_use]
 pub fn binding_resource_response(kubeconfig: &SecretString) -> SecretString {
     // Base64 needs no escaping in JSON, and the order of keys is part of the contract.

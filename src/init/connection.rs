@@ -1,4 +1,5 @@
-//! The admin's connection to kcp: one client per workspace on the host and credentials of the kubeconfig.
+//! The admin's connection to kcp: one client per workspace on the host and credentials of the
+//! kubeconfig.
 
 use std::path::Path;
 use std::time::Duration;
@@ -91,6 +92,16 @@ impl Workspace {
         })
     }
 
+    /// A workspace behind any client.
+    #[cfg(test)]
+    pub(super) fn with_client(client: Client, path: &str) -> Self {
+        Self {
+            client,
+            path: path.to_owned(),
+            server: String::new(),
+        }
+    }
+
     /// Sends one request and reads the answer.
     pub(super) async fn call<T: DeserializeOwned>(
         &self,
@@ -130,8 +141,8 @@ fn base_url(server: &Uri) -> String {
     base.trim_end_matches('/').to_owned()
 }
 
-/// The CA of the context's cluster as PEM; the client library keeps it decoded only. Whatever is wrong with it has been
-/// reported by the library, which has loaded it too.
+/// The CA of the context's cluster as PEM; the client library keeps it decoded only. Whatever is
+/// wrong with it has been reported by the library, which has loaded it too.
 fn authority(kubeconfig: &Kubeconfig, context: Option<&str>) -> Option<Vec<u8>> {
     let name = context.or(kubeconfig.current_context.as_deref())?;
     let context = kubeconfig

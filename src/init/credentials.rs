@@ -101,8 +101,9 @@ fn existing(path: &Path) -> Result<Option<Kubeconfig>, Error> {
     }
 }
 
-/// Writes the file for its owner only, and in one step: a running backend never reads half of it. Leaves it alone where it
-/// says the same already, and refuses to overwrite what init did not write.
+/// Writes the file for its owner only, and in one step: a running backend never reads half of it.
+/// Leaves it alone where it says the same already, and refuses to overwrite what init did not
+/// write.
 pub(super) fn write(path: &Path, kubeconfig: &Kubeconfig) -> Result<Outcome, Error> {
     let outcome = match existing(path)? {
         None => Outcome::Created,

@@ -12,7 +12,8 @@ use crate::init::connection::{POLL, SETTLE, Workspace, ours};
 use crate::init::error::Error;
 use crate::init::objects::{self, Kind, Target};
 
-/// The first URL of the endpoint slice, which kcp names like the export. Makes one `APIBinding` where there is none yet.
+/// The first URL of the endpoint slice, which kcp names like the export. Makes one `APIBinding`
+/// where there is none yet.
 pub(super) async fn ensure(workspace: &Workspace, export: &str) -> Result<String, Error> {
     let slice = Target::new(Kind::ApiExportEndpointSlice, None, export);
     let binding = Target::new(Kind::ApiBinding, None, export);
@@ -58,8 +59,8 @@ fn api_binding(workspace: &str, export: &str) -> Value {
     })
 }
 
-/// Waits until the new credentials can do what the backend starts with: list our own kind in all workspaces. Token, rights
-/// and a new URL all become effective within seconds.
+/// Waits until the new credentials can do what the backend starts with: list our own kind in all
+/// workspaces. Token, rights and a new URL all become effective within seconds.
 pub(super) async fn wait_until_served(kubeconfig: &Kubeconfig, url: &str) -> Result<(), Error> {
     let load = |error| Error::Kubeconfig(Box::new(error));
     let yaml = kubeconfig.to_yaml();

@@ -110,6 +110,11 @@ pub enum Failure {
     /// No connection.
     #[error("the server cannot be reached ({}); check that it is up, and --kubeconfig and --context", root_cause(.0))]
     Connection(#[source] Box<kube::Error>),
+    /// An answer, but not one of an API server.
+    #[error(
+        "the answer cannot be read ({0}); check that --kubeconfig and --context name a kcp server"
+    )]
+    Unreadable(#[source] serde_json::Error),
     /// 401.
     #[error("the server does not accept the credentials; check --kubeconfig and --context")]
     Unauthenticated,
@@ -148,6 +153,7 @@ impl Failure {
                     message: one_line(&status.message),
                 },
             },
+            kube::Error::SerdeError(error) => Self::Unreadable(error),
             other @ kube::Error::Auth(_) => Self::Client(Box::new(other)),
             other => Self::Connection(Box::new(other)),
         }

@@ -2,14 +2,15 @@
 
 use serde_json::Value;
 
-/// Lists that belong to several writers: their items are matched by these fields, where both sides are lists of objects.
-/// All other lists are wanted as they are.
+/// Lists that belong to several writers: their items are matched by these fields, where both sides
+/// are lists of objects. All other lists are wanted as they are.
 const KEYED_LISTS: [(&str, &[&str]); 2] = [
     ("resources", &["group", "name"]),
     ("permissionClaims", &["group", "resource", "identityHash"]),
 ];
 
-/// `live` with every field of `wanted` set to its value there. Fields and keyed list items that only `live` has stay.
+/// `live` with every field of `wanted` set to its value there. Fields and keyed list items that
+/// only `live` has stay.
 pub(super) fn merge(live: &Value, wanted: &Value) -> Value {
     let (Value::Object(live), Value::Object(wanted)) = (live, wanted) else {
         return wanted.clone();

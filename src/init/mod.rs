@@ -1,9 +1,11 @@
-//! `backend init`: prepares a kcp workspace so that the backend can run there without an admin credential.
+//! `backend init`: prepares a kcp workspace so that the backend can run there without an admin
+//! credential.
 //!
-//! Reads an admin kubeconfig. Writes the workspace path, the `APIResourceSchema`s, the `APIExport`, the backend's service
-//! account with its rights (what [`crate::manifests::kcp`] generates), a token Secret, where needed one `APIBinding`, and a
-//! kubeconfig file. Promises that a second run changes nothing, that fields of others in these objects stay, and that
-//! every object is compared first and then written with its resourceVersion.
+//! Reads an admin kubeconfig. Writes the workspace path, the `APIResourceSchema`s, the `APIExport`,
+//! the backend's service account with its rights (what [`crate::manifests::kcp`] generates), a
+//! token Secret, where needed one `APIBinding`, and a kubeconfig file. Promises that a second run
+//! changes nothing, that fields of others in these objects stay, and that every object is compared
+//! first and then written with its resourceVersion.
 
 mod connection;
 mod credentials;
@@ -59,7 +61,8 @@ fn wanted(export_name: &str) -> Result<Vec<Value>, Error> {
     Ok(objects)
 }
 
-/// Gives the export, and the rule that opens its virtual workspace, the name that `--export-name` asks for.
+/// Gives the export, and the rule that opens its virtual workspace, the name that `--export-name`
+/// asks for.
 fn rename_export(object: &mut Value, export_name: &str) {
     if Kind::of(object) == Some(Kind::ApiExport) {
         object["metadata"]["name"] = json!(export_name);

@@ -1,7 +1,8 @@
 //! Objects as JSON: read, compare, create or replace with resourceVersion.
 //!
-//! No server-side apply: through kcp's virtual workspaces it does not prune (see the design), and one way of writing is
-//! enough. JSON rather than types, so that fields unknown to us are written back as they were.
+//! No server-side apply: through kcp's virtual workspaces it does not prune (see the design), and
+//! one way of writing is enough. JSON rather than types, so that fields unknown to us are written
+//! back as they were.
 
 use kube::core::Request;
 use kube::core::params::{GetParams, PostParams};
@@ -181,7 +182,8 @@ pub(super) async fn get(workspace: &Workspace, target: &Target) -> Result<Option
     }
 }
 
-/// Creates an object, or brings the fields that `wanted` has to its values and leaves all others alone. Prints the step.
+/// Creates an object, or brings the fields that `wanted` has to its values and leaves all others
+/// alone. Prints the step.
 pub(super) async fn ensure(workspace: &Workspace, wanted: &Value) -> Result<(), Error> {
     let target = Target::of(wanted)?;
     let outcome = write(workspace, &target, wanted).await?;
@@ -233,7 +235,8 @@ async fn replace(workspace: &Workspace, target: &Target, object: &Value) -> Resu
     Ok(())
 }
 
-/// Another writer came first: a stale resourceVersion, or the object appeared between read and create.
+/// Another writer came first: a stale resourceVersion, or the object appeared between read and
+/// create.
 fn is_conflict(error: &Error) -> bool {
     matches!(
         error,
@@ -245,38 +248,4 @@ fn is_conflict(error: &Error) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn objects_are_found_where_kubernetes_serves_them() {
-        for (object, collection, label) in [
-            (
-                json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a", "namespace": "n"}}),
-                "/api/v1/namespaces/n/secrets",
-                "Secret n/a",
-            ),
-            (
-                json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"}}),
-                "/api/v1/namespaces",
-                "Namespace n",
-            ),
-            (
-                json!({"apiVersion": "apis.kcp.io/v1alpha2", "kind": "APIExport", "metadata": {"name": "e"}}),
-                "/apis/apis.kcp.io/v1alpha2/apiexports",
-                "APIExport e",
-            ),
-        ] {
-            let target = Target::of(&object).unwrap();
-            assert_eq!((&*target.collection, &*target.label), (collection, label));
-        }
-    }
-
-    #[test]
-    fn an_object_of_another_kind_is_not_written() {
-        let object = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}});
-        assert!(matches!(Target::of(&object), Err(Error::Generated(_))));
-    }
-}
+mod tests;

@@ -29,7 +29,8 @@ pub(super) async fn ensure(admin: &Admin, path: &WorkspacePath) -> Result<(), Er
     Ok(())
 }
 
-/// As the Go tool does: an organization below root (contract kcp.md 1), plain workspaces below that.
+/// As the Go tool does: an organization below root (contract kcp.md 1), plain workspaces below
+/// that.
 fn workspace(parent: &str, name: &str) -> Value {
     let type_name = if parent == "root" {
         "organization"

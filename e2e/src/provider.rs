@@ -1,0 +1,162 @@
+//! A provider under test: an export prepared by `backend init`, or a Kubernetes cluster prepared by `manifests/`, and a
+//! backend that runs with the credential made there, never with an admin's.
+
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
+
+use crate::backend::Backend;
+use crate::kcp::{Claims, Kcp, Workspace};
+use crate::kubernetes::Kubernetes;
+use crate::object::{self, core, kube_bind};
+use crate::{dirs, manifest, stack};
+
+/// What platform teams run with on kcp.
+pub const PLATFORM: &[&str] = &[
+    "--consumer-scope=cluster",
+    "--isolation=None",
+    "--schema-source=apiresourceschemas",
+    "--namespace-prefix=kube-bind-",
+];
+/// What keeps consumers apart in one cluster.
+pub const NAMESPACED: &[&str] = &["--consumer-scope=namespaced", "--isolation=Prefixed"];
+
+/// Name of the export that `backend init` makes.
+pub const EXPORT: &str = "kube-bind.io";
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// An export workspace of a kcp and the backend that serves it.
+#[derive(Debug)]
+pub struct Provider {
+    /// The kcp.
+    pub kcp: Arc<Kcp>,
+    /// The export's workspace.
+    pub export: Workspace,
+    /// The flags that point a backend at it.
+    pub flags: Vec<String>,
+    /// The backend.
+    pub backend: Backend,
+}
+
+impl Provider {
+    /// An export of its own in the shared kcp, and a backend with these flags.
+    pub async fn start(name: &str, flags: &[&str]) -> Result<Self> {
+        Self::start_on(stack::kcp().await?, name, flags).await
+    }
+
+    /// The same in a given kcp.
+    pub async fn start_on(kcp: Arc<Kcp>, name: &str, flags: &[&str]) -> Result<Self> {
+        let name = stack::unique(name);
+        let (export, base) = init(&kcp, &name).await?;
+        let flags: Vec<String> = base
+            .into_iter()
+            .chain(flags.iter().map(|flag| (*flag).to_owned()))
+            .collect();
+        let backend = Backend::start(&format!("{name}-backend"), flags.clone()).await?;
+        Ok(Self {
+            kcp,
+            export,
+            flags,
+            backend,
+        })
+    }
+
+    /// A new workspace that has bound the export and is served.
+    pub async fn tenant(&self, name: &str, claims: Claims<'_>) -> Result<Workspace> {
+        let workspace = self
+            .kcp
+            .create_workspace("root", &stack::unique(name))
+            .await?;
+        self.bind(&workspace, claims).await?;
+        Ok(workspace)
+    }
+
+    /// Binds the export in a workspace and waits until it is served.
+    pub async fn bind(&self, workspace: &Workspace, claims: Claims<'_>) -> Result<()> {
+        self.kcp
+            .bind_export(workspace, &self.export.path, EXPORT, claims)
+            .await?;
+        self.served(workspace).await
+    }
+
+    /// Waits until a workspace is served: its `Cluster` exists.
+    pub async fn served(&self, workspace: &Workspace) -> Result<()> {
+        let client = self.kcp.client(&workspace.cluster).await?;
+        let clusters = object::api(&client, &kube_bind("Cluster"), None);
+        let what = format!("Cluster default in {}", workspace.path);
+        let served = object::wait_for(&clusters, "default", &what, SOON, |_| Ok(())).await;
+        served.map(drop).map_err(|error| self.backend.fail(error))
+    }
+}
+
+/// Runs `backend init` for a workspace of this name under root; gives the workspace and the flags for a backend.
+pub async fn init(kcp: &Kcp, name: &str) -> Result<(Workspace, Vec<String>)> {
+    let path = format!("root:{name}");
+    let output = dirs::run()?.join(format!("{name}.kubeconfig"));
+    let admin = kcp.kubeconfig_file("root")?;
+    let flags = [
+        "init".to_owned(),
+        format!("--kubeconfig={}", admin.display()),
+        format!("--workspace={path}"),
+        format!("--output={}", output.display()),
+    ];
+    let (code, text) = Backend::run_to_end(&format!("{name}-init"), flags).await?;
+    ensure!(code == Some(0), "backend init ended with {code:?}:\n{text}");
+    let written = fs::read_to_string(&output).context("reading the kubeconfig of init")?;
+    ensure!(
+        written.contains("token:"),
+        "the kubeconfig of init holds no token"
+    );
+    let client = kcp.client(&path).await?;
+    let namespaces = object::api(&client, &core("Namespace"), None);
+    let default = namespaces.get("default").await?;
+    let cluster = default
+        .metadata
+        .annotations
+        .unwrap_or_default()
+        .remove("kcp.io/cluster")
+        .context("no kcp.io/cluster")?;
+    let flags = vec![
+        format!("--kubeconfig={}", output.display()),
+        "--multicluster-runtime-provider=kcp".to_owned(),
+        "--frontend-disabled=true".to_owned(),
+    ];
+    Ok((Workspace { path, cluster }, flags))
+}
+
+/// Applies `manifests/` to a Kubernetes and gives the flags for a backend with the `ServiceAccount` made there.
+pub async fn install(kubernetes: &Kubernetes, name: &str) -> Result<Vec<String>> {
+    let client = kubernetes.client().await?;
+    manifest::apply_dir(&client, &dirs::project().join("manifests"), "default").await?;
+    let secret = json!({
+        "metadata": {
+            "name": "backend-token",
+            "annotations": {"kubernetes.io/service-account.name": "backend"},
+        },
+        "type": "kubernetes.io/service-account-token",
+    });
+    let secrets = object::api(&client, &core("Secret"), Some("kube-bind"));
+    if secrets.get_opt("backend-token").await?.is_none() {
+        object::create(&client, &core("Secret"), Some("kube-bind"), secret).await?;
+    }
+    let what = "the token of the backend's service account";
+    let secret = object::wait_for(&secrets, "backend-token", what, SOON, |secret| {
+        object::secret_text(secret, "token")
+            .map(drop)
+            .map_err(|error| error.to_string())
+    })
+    .await?;
+    let access = kubernetes
+        .access()?
+        .with_token(&object::secret_text(&secret, "token")?);
+    let path = dirs::run()?.join(format!("{name}.kubeconfig"));
+    access.write(&path)?;
+    Ok(vec![
+        format!("--kubeconfig={}", path.display()),
+        "--frontend-disabled=true".to_owned(),
+    ])
+}
