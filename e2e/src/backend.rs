@@ -12,7 +12,6 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::dirs;
-use crate::kcp::Kcp;
 use crate::process::{Process, Spec};
 use crate::wait::eventually;
 
@@ -20,8 +19,8 @@ use crate::wait::eventually;
 const START: Duration = Duration::from_mins(1);
 /// For the end after SIGTERM: leases are released and requests in flight finished.
 const STOP: Duration = Duration::from_secs(10);
-/// For `backend init`, which waits for kcp several times.
-const INIT: Duration = Duration::from_mins(2);
+/// For a run that ends by itself: `backend init` waits for kcp several times.
+const RUN: Duration = Duration::from_mins(2);
 /// For an HTTP answer.
 const ANSWER: Duration = Duration::from_secs(5);
 
@@ -71,7 +70,7 @@ impl Backend {
     ) -> Result<(Option<i32>, String)> {
         let spec = Spec::new(name, binary()?, dirs::run()?).args(flags);
         let mut process = Process::start(&spec).await?;
-        let status = process.wait(STOP).await?;
+        let status = process.wait(RUN).await?;
         Ok((status.code(), process.output()?))
     }
 
@@ -147,26 +146,6 @@ impl Backend {
     pub fn resident_bytes(&self) -> Result<u64> {
         self.process.resident_bytes()
     }
-}
-
-/// Runs `backend init` for a workspace of kcp, which is created where it is missing. Gives the path of the kubeconfig
-/// that a backend runs with.
-pub async fn init(kcp: &Kcp, workspace: &str) -> Result<PathBuf> {
-    let name = format!("init-{}", workspace.replace(':', "_"));
-    let output = dirs::run()?.join(format!("{name}.kubeconfig"));
-    let flags = [
-        "init".to_owned(),
-        format!("--kubeconfig={}", kcp.kubeconfig_file("root")?.display()),
-        format!("--workspace={workspace}"),
-        format!("--output={}", output.display()),
-    ];
-    let spec = Spec::new(&name, binary()?, dirs::run()?).args(flags);
-    let mut process = Process::start(&spec).await?;
-    let status = process.wait(INIT).await?;
-    if !status.success() {
-        return Err(process.fail(format!("ended with {status}")));
-    }
-    Ok(output)
 }
 
 /// Starts the process and waits for its line that contains `listening` and the field `address=127.0.0.1:PORT`.

@@ -29,27 +29,12 @@ pub fn parse(text: &str) -> Result<Vec<DynamicObject>> {
 ///
 /// Waits until the CRDs among them are established. Objects without a namespace go to `namespace`.
 pub async fn apply_dir(client: &Client, dir: &Path, namespace: &str) -> Result<()> {
-    apply_dir_if(client, dir, namespace, |_| true).await
-}
-
-/// As [`apply_dir`], but only the files whose name `chosen` admits.
-pub async fn apply_dir_if(
-    client: &Client,
-    dir: &Path,
-    namespace: &str,
-    chosen: impl Fn(&str) -> bool,
-) -> Result<()> {
     let mut files: Vec<_> = fs::read_dir(dir)
         .with_context(|| format!("reading {}", dir.display()))?
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| {
             path.extension()
                 .is_some_and(|extension| extension == "yaml")
-        })
-        .filter(|path| {
-            path.file_name()
-                .and_then(|name| name.to_str())
-                .is_some_and(&chosen)
         })
         .collect();
     files.sort();

@@ -1,14 +1,14 @@
 //! Binding a consumer by a request, and what it can do with the kubeconfig that it gets.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use e2e::backend::{self, Backend};
+use e2e::backend::Backend;
 use e2e::binding::{self, Bound, Request};
-use e2e::kcp::{Claims, Kcp, Workspace};
-use e2e::{dirs, manifest, stack};
+use e2e::kcp::Claims;
+use e2e::provider::{self, PLATFORM, Provider};
+use e2e::stack;
 use futures::FutureExt as _;
 use kube::Client;
 
@@ -32,31 +32,19 @@ pub(crate) fn tests() -> Vec<Test> {
 }
 
 async fn a_consumer_of_a_workspace_is_bound_and_heard() -> Result<()> {
-    let world = World::kcp("heard", Claims::All).await?;
-    let mut backend = world.backend("heard").await?;
-    let outcome = two_consumers(&world.admin, &world.workspace.cluster).await;
-    outcome.map_err(|error| backend.fail(format!("{error:#}")))?;
-    ensure!(
-        world.kcp.workspaces("root").await?.contains(&world.name),
-        "the workspace is gone"
-    );
-    backend.stop().await
+    let mut provider = Provider::start("heard", PLATFORM).await?;
+    let tenant = provider.tenant("heard", Claims::All).await?;
+    let admin = provider.kcp.client(&tenant.cluster).await?;
+    let outcome = two_consumers(&admin, &tenant.cluster).await;
+    outcome.map_err(|error| provider.backend.fail(format!("{error:#}")))?;
+    provider.backend.stop().await
 }
 
 async fn a_consumer_of_a_cluster_is_bound_and_heard() -> Result<()> {
     let kubernetes = stack::kubernetes().await?;
-    let admin = kubernetes.client().await?;
-    let crds = dirs::project().join("manifests");
-    manifest::apply_dir_if(&admin, &crds, "kube-bind", |file| {
-        file.starts_with("kube-bind.io_")
-    })
-    .await?;
-    let flags = [
-        format!("--kubeconfig={}", kubernetes.kubeconfig_file().display()),
-        "--frontend-disabled=true".to_owned(),
-    ];
-    let mut backend = Backend::start("backend-cluster-heard", flags).await?;
-    let outcome = two_consumers(&admin, "kubernetes").await;
+    let flags = provider::install(&kubernetes, "heard-cluster").await?;
+    let mut backend = Backend::start("heard-cluster", flags).await?;
+    let outcome = two_consumers(&kubernetes.client().await?, "kubernetes").await;
     outcome.map_err(|error| backend.fail(format!("{error:#}")))?;
     backend.stop().await
 }
@@ -106,43 +94,4 @@ async fn heartbeats(bound: &Bound) -> Result<()> {
         .await
         .context("after a heartbeat")?;
     Ok(())
-}
-
-/// An export workspace made by `init`, and a workspace that bound it.
-struct World {
-    kcp: Arc<Kcp>,
-    name: String,
-    kubeconfig: std::path::PathBuf,
-    workspace: Workspace,
-    admin: Client,
-}
-
-impl World {
-    async fn kcp(name: &str, claims: Claims<'_>) -> Result<Self> {
-        let kcp = stack::kcp().await?;
-        let export = format!("root:{}", stack::unique("export"));
-        let kubeconfig = backend::init(&kcp, &export).await?;
-        let name = stack::unique(name);
-        let workspace = kcp.create_workspace("root", &name).await?;
-        kcp.bind_export(&workspace, &export, "kube-bind.io", claims)
-            .await?;
-        let admin = kcp.client(&workspace.cluster).await?;
-        Ok(Self {
-            kcp,
-            name,
-            kubeconfig,
-            workspace,
-            admin,
-        })
-    }
-
-    async fn backend(&self, name: &str) -> Result<Backend> {
-        let flags = [
-            format!("--kubeconfig={}", self.kubeconfig.display()),
-            "--multicluster-runtime-provider=kcp".to_owned(),
-            "--frontend-disabled=true".to_owned(),
-            "--schema-source=apiresourceschemas".to_owned(),
-        ];
-        Backend::start(&format!("backend-{name}"), flags).await
-    }
 }
