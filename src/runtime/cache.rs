@@ -3,6 +3,7 @@
 //! Resource versions are compared within one endpoint only: behind one endpoint is one store
 //! (for kcp: one shard), so a higher version is newer there; between endpoints they mean nothing.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -47,6 +48,7 @@ type Name = (String, String);
 enum Entry<C> {
     Object {
         object: Arc<C>,
+        /// When we wrote it, until the watch or a list has shown it to us.
         written: Option<Instant>,
     },
     Unreadable {
@@ -290,11 +292,13 @@ fn apply_one<C: Resource>(
         Decoded::Object(object) => (name_of(object.meta()), version_of(object.meta())),
         Decoded::Unreadable(meta, _) => (name_of(meta), version_of(meta)),
     };
-    let known = objects.get(&name);
-    if known.is_some_and(|entry| entry.version() >= version) {
-        return None;
+    let known = objects.get_mut(&name);
+    match known.as_ref().map(|entry| entry.version().cmp(&version)) {
+        Some(Ordering::Greater) => return None,
+        Some(Ordering::Equal) => return known.and_then(|entry| echo(entry, scope, written)),
+        Some(Ordering::Less) | None => {}
     }
-    let old = known.and_then(Entry::object).cloned();
+    let old = known.as_deref().and_then(Entry::object).cloned();
     match decoded {
         Decoded::Object(object) => {
             let object = Arc::new(object);
@@ -317,6 +321,31 @@ fn apply_one<C: Resource>(
             None
         }
     }
+}
+
+/// Reports an object of ours when a watch or a list shows it for the first time: whoever wrote it
+/// knows, but the controllers of its kind have not heard of it yet.
+fn echo<C: Resource>(
+    entry: &mut Entry<C>,
+    scope: &Scope,
+    written: Option<Instant>,
+) -> Option<Delta<C>> {
+    let Entry::Object {
+        object,
+        written: unseen,
+    } = entry
+    else {
+        return None;
+    };
+    if written.is_some() {
+        return None;
+    }
+    unseen.take()?;
+    Some(Delta {
+        scope: scope.clone(),
+        old: Some(Arc::clone(object)),
+        new: Some(Arc::clone(object)),
+    })
 }
 
 #[cfg(test)]
@@ -397,6 +426,19 @@ mod tests {
         assert!(cache.apply(&a, Decoded::Object(map("x", "9"))).is_none());
         assert!(cache.remove(&a, &map("x", "9").metadata).is_none());
         assert_eq!(names(&cache, &a), pairs(&[("x", "10")]));
+    }
+
+    #[tokio::test]
+    async fn what_we_wrote_is_reported_once_when_the_watch_shows_it() {
+        let cache = Cache::default();
+        let a = scope("a");
+        let shown = || Decoded::Object(map("x", "10"));
+        cache.observe_write(&a, map("x", "10"));
+        let delta = cache.apply(&a, shown()).unwrap();
+        assert_eq!(delta.new, Some(Arc::new(map("x", "10"))));
+        assert!(cache.apply(&a, shown()).is_none());
+        assert!(cache.observe_write(&a, map("x", "10")).is_none());
+        assert!(cache.apply(&a, shown()).is_none());
     }
 
     #[tokio::test(start_paused = true)]
