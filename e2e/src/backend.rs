@@ -19,6 +19,8 @@ use crate::wait::eventually;
 const START: Duration = Duration::from_mins(1);
 /// For the end after SIGTERM: leases are released and requests in flight finished.
 const STOP: Duration = Duration::from_secs(10);
+/// For a command that ends by itself, such as `init`: 2 s alone, but servers may be starting beside it.
+const RUN: Duration = Duration::from_mins(1);
 const ANSWER: Duration = Duration::from_secs(5);
 
 /// A backend. Dropping it kills the process.
@@ -67,7 +69,7 @@ impl Backend {
     ) -> Result<(Option<i32>, String)> {
         let spec = Spec::new(name, binary()?, dirs::run()?).args(flags);
         let mut process = Process::start(&spec).await?;
-        let status = process.wait(STOP).await?;
+        let status = process.wait(RUN).await?;
         Ok((status.code(), process.output()?))
     }
 
