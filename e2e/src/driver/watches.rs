@@ -173,30 +173,23 @@ impl Watches {
 
 impl Log {
     /// Opens a watch with initial events and reads it up to the bookmark that ends them; gives its resourceVersion.
+    ///
+    /// Again after 429, as client-go does: kcp and Kubernetes give it while the watch cache of a kind fills.
     async fn initial(&self, kind: &str, api: &Api<DynamicObject>) -> Result<String> {
-        let params = WatchParams::default().initial_events();
-        let read = async {
-            let mut stream = api.watch(&params, "").await?.boxed();
-            while let Some(event) = stream.try_next().await? {
-                match event {
-                    WatchEvent::Bookmark(mark)
-                        if mark
-                            .metadata
-                            .annotations
-                            .contains_key("k8s.io/initial-events-end") =>
-                    {
-                        return Ok(mark.metadata.resource_version);
-                    }
-                    event => {
-                        self.record(kind, event)?;
-                    }
-                }
-            }
-            bail!("the watch ended before its initial events were complete")
-        };
-        let read = timeout(INITIAL, read).await;
-        read.with_context(|| format!("no initial events of {kind} within {INITIAL:?}"))?
-            .with_context(|| format!("watching {kind}"))
+        let (events, version) = eventually(
+            &format!("initial events of {kind}"),
+            INITIAL,
+            async || match initial_events(api).await {
+                Err(kube::Error::Api(status)) if status.code == 429 => Err(status.message),
+                outcome => Ok(outcome),
+            },
+        )
+        .await?
+        .with_context(|| format!("watching {kind}"))?;
+        for event in events {
+            self.record(kind, event)?;
+        }
+        Ok(version)
     }
 
     /// Watches on from a version, again and again. An error that is not the end of a connection is kept for the test.
@@ -256,6 +249,32 @@ impl Log {
             .filter_map(|event| event.object.metadata.name.clone())
             .collect()
     }
+}
+
+/// The events before the bookmark `k8s.io/initial-events-end`, and its resourceVersion.
+async fn initial_events(
+    api: &Api<DynamicObject>,
+) -> kube::Result<(Vec<WatchEvent<DynamicObject>>, String)> {
+    let params = WatchParams::default().initial_events();
+    let mut stream = api.watch(&params, "").await?.boxed();
+    let mut events = Vec::new();
+    while let Some(event) = stream.try_next().await? {
+        match event {
+            WatchEvent::Bookmark(mark)
+                if mark
+                    .metadata
+                    .annotations
+                    .contains_key("k8s.io/initial-events-end") =>
+            {
+                return Ok((events, mark.metadata.resource_version));
+            }
+            WatchEvent::Error(status) => return Err(kube::Error::Api(status)),
+            event => events.push(event),
+        }
+    }
+    Err(kube::Error::Service(
+        "the watch ended before its initial events were complete".into(),
+    ))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

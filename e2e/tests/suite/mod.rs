@@ -1,5 +1,6 @@
 //! The tests by topic. A new topic is a module with `pub(crate) fn tests()`, listed here.
 
+mod binding;
 mod faults;
 mod harness;
 
@@ -7,5 +8,5 @@ use crate::Test;
 
 /// All tests.
 pub(crate) fn tests() -> Vec<Test> {
-    [harness::tests(), faults::tests()].concat()
+    [harness::tests(), binding::tests(), faults::tests()].concat()
 }
