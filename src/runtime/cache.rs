@@ -47,6 +47,7 @@ type Name = (String, String);
 enum Entry<C> {
     Object {
         object: Arc<C>,
+        /// When we wrote it, until the watch or a list has shown it to us.
         written: Option<Instant>,
     },
     Unreadable {
@@ -340,18 +341,20 @@ fn put<C: Resource>(
     which: Newer,
 ) -> Option<Delta<C>> {
     let (name, version) = (name_of(decoded.meta()), version_of(decoded.meta()));
-    let known = objects.get(&name);
-    let stays = known.is_some_and(|known| match which {
-        Newer::Wins(_) => known.version() >= version,
-        Newer::UnlessWrittenSince(began) => {
-            known.version() == version
-                || (known.version() > version && known.written().is_some_and(|at| at >= began))
+    let known = objects.get_mut(&name);
+    if let Some(known) = known {
+        let stays = match which {
+            _ if known.version() == version => return echo(known, scope, which),
+            Newer::Wins(_) => known.version() > version,
+            Newer::UnlessWrittenSince(began) => {
+                known.version() > version && known.written().is_some_and(|at| at >= began)
+            }
+        };
+        if stays {
+            return None;
         }
-    });
-    if stays {
-        return None;
     }
-    let old = known.and_then(Entry::object).cloned();
+    let old = objects.get(&name).and_then(Entry::object).cloned();
     match decoded {
         Decoded::Object(object) => {
             let object = Arc::new(object);
@@ -379,6 +382,24 @@ fn put<C: Resource>(
             None
         }
     }
+}
+
+/// Reports an object of ours when a watch or a list shows it for the first time: whoever wrote it
+/// knows, but the controllers of its kind have not heard of it yet.
+fn echo<C>(known: &mut Entry<C>, scope: &Scope, which: Newer) -> Option<Delta<C>> {
+    let Entry::Object { object, written } = known else {
+        return None;
+    };
+    if matches!(which, Newer::Wins(Some(_))) {
+        return None;
+    }
+    written.take()?;
+    let both = || Some(Arc::clone(object));
+    Some(Delta {
+        scope: scope.clone(),
+        old: both(),
+        new: both(),
+    })
 }
 
 #[cfg(test)]
@@ -485,6 +506,20 @@ mod tests {
             .collect();
         gone.sort();
         assert_eq!(gone, ["gone", "old-write"]);
+    }
+
+    #[tokio::test]
+    async fn what_we_wrote_is_reported_once_when_the_watch_shows_it() {
+        let cache = Cache::default();
+        let a = scope("a");
+        cache.mark_synced(a.endpoint);
+        let shown = || Decoded::Object(map("x", "10"));
+        cache.observe_write(&a, map("x", "10"));
+        let delta = cache.apply(&a, shown()).unwrap();
+        assert_eq!(delta.new, Some(Arc::new(map("x", "10"))));
+        assert!(cache.apply(&a, shown()).is_none());
+        assert!(cache.observe_write(&a, map("x", "10")).is_none());
+        assert!(cache.apply(&a, shown()).is_none());
     }
 
     #[tokio::test]
