@@ -108,9 +108,13 @@ impl<R: Reconciler> Worker<R> {
 
 fn report<R: Reconciler>(cluster: &Cluster, key: &ObjKey, err: &R::Error, retry: Retry) {
     let path = cluster.display();
-    if retry == Retry::Conflict {
-        tracing::debug!(controller = R::NAME, %key, path, "{err}");
-    } else {
-        tracing::warn!(controller = R::NAME, %key, path, retry = retry.label(), "{err}");
+    match retry {
+        // Conflicts pass by themselves; a mistake in an object is told in its condition, to its author.
+        Retry::Conflict | Retry::Terminal => {
+            tracing::debug!(controller = R::NAME, %key, path, retry = retry.label(), "{err}");
+        }
+        Retry::Transient | Retry::Denied => {
+            tracing::warn!(controller = R::NAME, %key, path, retry = retry.label(), "{err}");
+        }
     }
 }

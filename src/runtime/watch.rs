@@ -165,6 +165,10 @@ where
     /// Notes a failure and returns how long to wait before the next try.
     fn failed(&self, err: &Error, trouble: &mut Series) -> Duration {
         let (id, kind) = (self.endpoint.id(), &self.watched.kind);
+        if matches!(err, Error::WatchError(status) if status.code == 410) {
+            // Our version is no longer known: a new list follows, and nothing is wrong.
+            return Duration::from_millis(100);
+        }
         let since = *trouble.since.get_or_insert_with(Instant::now);
         let pauses = &mut trouble.pauses;
         if !is_not_served(err) {
