@@ -19,6 +19,9 @@ use crate::wait::eventually;
 const START: Duration = Duration::from_mins(1);
 /// For the end after SIGTERM: leases are released and requests in flight finished.
 const STOP: Duration = Duration::from_secs(10);
+/// For a run that ends by itself: `backend init` waits for kcp several times.
+const RUN: Duration = Duration::from_mins(2);
+/// For an HTTP answer.
 const ANSWER: Duration = Duration::from_secs(5);
 
 /// A backend. Dropping it kills the process.
@@ -67,7 +70,7 @@ impl Backend {
     ) -> Result<(Option<i32>, String)> {
         let spec = Spec::new(name, binary()?, dirs::run()?).args(flags);
         let mut process = Process::start(&spec).await?;
-        let status = process.wait(STOP).await?;
+        let status = process.wait(RUN).await?;
         Ok((status.code(), process.output()?))
     }
 
@@ -133,6 +136,12 @@ impl Backend {
         self.process.fail(why)
     }
 
+    /// Process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// Resident memory in bytes.
     pub fn resident_bytes(&self) -> Result<u64> {
         self.process.resident_bytes()
@@ -159,10 +168,13 @@ async fn listen(spec: &Spec) -> Result<(Process, SocketAddr)> {
     }
 }
 
+/// The address of the public listener; that of `--admin-address` is a line of its own.
 fn listen_address(output: &str) -> Option<SocketAddr> {
+    let said = |line: &&str| line.contains("listening") && line.contains("address=");
     let line = output
         .lines()
-        .find(|line| line.contains("listening") && line.contains("address="))?;
+        .filter(said)
+        .find(|line| !line.contains("--admin-address"))?;
     let value = line.split("address=").nth(1)?.split_whitespace().next()?;
     value.trim_matches('"').parse().ok()
 }
@@ -187,11 +199,11 @@ fn binary() -> Result<PathBuf> {
         return Ok(path.into());
     }
     let test = env::current_exe()?;
-    let debug = test
-        .parent()
-        .and_then(Path::parent)
-        .context("a test outside target/")?;
-    let binary = debug.join("backend");
+    // Tests are in target/<profile>/deps, the benchmark is beside the product.
+    let beside = test.parent().context("a program outside target/")?;
+    let deps = beside.file_name().is_some_and(|name| name == "deps");
+    let profile = if deps { beside.parent() } else { Some(beside) };
+    let binary = profile.context("a test outside target/")?.join("backend");
     let built = fs::metadata(&binary)
         .and_then(|data| data.modified())
         .with_context(|| {

@@ -1,10 +1,11 @@
 //! The tests by topic. A new topic is a module with `pub(crate) fn tests()`, listed here.
 
+mod binding;
 mod harness;
 
 use crate::Test;
 
 /// All tests.
 pub(crate) fn tests() -> Vec<Test> {
-    [harness::tests()].concat()
+    [harness::tests(), binding::tests()].concat()
 }
