@@ -124,6 +124,12 @@ pub fn is_dns_label(text: &str) -> bool {
         && !text.ends_with('-')
 }
 
+/// Whether `text` is a DNS-1123 subdomain, the form of most object names.
+#[must_use]
+pub fn is_dns_subdomain(text: &str) -> bool {
+    text.len() <= 253 && text.split('.').all(is_dns_label)
+}
+
 /// Default name of the Secret with the response to the `BindableResourcesRequest` `request`
 /// (contract objects.md 10).
 #[must_use]

@@ -1,11 +1,12 @@
 //! The tests by topic. A new topic is a module with `pub(crate) fn tests()`, listed here.
 
 mod binding;
+mod faults;
 mod harness;
 
 use crate::Test;
 
 /// All tests.
 pub(crate) fn tests() -> Vec<Test> {
-    [harness::tests(), binding::tests()].concat()
+    [harness::tests(), binding::tests(), faults::tests()].concat()
 }

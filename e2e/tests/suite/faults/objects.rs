@@ -1,0 +1,200 @@
+//! Objects that are wrong, huge or half empty stop nothing but themselves.
+
+use anyhow::{Context as _, Result, ensure};
+use e2e::binding::{self, Request};
+use e2e::kcp::Claims;
+use e2e::object::{self, kube_bind};
+use e2e::provider::{PLATFORM, Provider};
+use futures::FutureExt as _;
+use serde_json::{Value, json};
+
+use super::{SOON, Tenant, condition, end, expect_requests, refused, says};
+use crate::Test;
+
+/// All annotations of an object together: keys and values (`TotalAnnotationSizeLimitB` of Kubernetes).
+const ANNOTATIONS: usize = 256 << 10;
+
+pub(crate) fn tests() -> Vec<Test> {
+    vec![
+        (
+            "faults::a_bad_request_says_what_is_wrong_once_and_heals_when_it_is_edited",
+            || a_bad_request_says_what_is_wrong_once_and_heals_when_it_is_edited().boxed(),
+        ),
+        ("faults::huge_and_half_empty_objects_are_harmless", || {
+            huge_and_half_empty_objects_are_harmless().boxed()
+        }),
+    ]
+}
+
+async fn a_bad_request_says_what_is_wrong_once_and_heals_when_it_is_edited() -> Result<()> {
+    let provider = Provider::start("bad", PLATFORM).await?;
+    let outcome = bad_requests(&provider).await;
+    end(provider, outcome).await
+}
+
+async fn bad_requests(provider: &Provider) -> Result<()> {
+    let tenant = Tenant::new(provider, "bad", Claims::All).await?;
+    let identity = |identity: &str| json!({"clusterIdentity": {"identity": identity}});
+    let long = "b".repeat(100_000);
+    let cases = [
+        (
+            "ttl",
+            json!({"ttlAfterFinished": "banana"}),
+            json!({"ttlAfterFinished": "1h"}),
+            "InvalidRequest",
+        ),
+        (
+            "long-ttl",
+            json!({"ttlAfterFinished": long}),
+            json!({"ttlAfterFinished": null}),
+            "InvalidRequest",
+        ),
+        (
+            "nobody",
+            identity(""),
+            identity("somebody"),
+            "InvalidRequest",
+        ),
+        (
+            "control",
+            identity("a\nb"),
+            identity("a-b"),
+            "InvalidRequest",
+        ),
+        (
+            "long-identity",
+            identity(&long),
+            identity("short"),
+            "InvalidRequest",
+        ),
+        // Refused by the API server: it would become an annotation of the contract namespace.
+        (
+            "author",
+            json!({"author": "a".repeat(300_000)}),
+            json!({"author": "a"}),
+            "HandleResourcesFailed",
+        ),
+        (
+            "secret",
+            json!({"kubeconfigSecretRef": {"name": "No/Name", "key": "k"}}),
+            json!({"kubeconfigSecretRef": {"name": "name"}}),
+            "SecretCreationFailed",
+        ),
+        (
+            "key",
+            json!({"kubeconfigSecretRef": {"name": "key", "key": "no key"}}),
+            json!({"kubeconfigSecretRef": {"key": "key"}}),
+            "SecretCreationFailed",
+        ),
+    ];
+    for (name, bad, _, _) in &cases {
+        let mut spec = json!({"clusterIdentity": {"identity": name}, "author": "e2e@example.org"});
+        merge(&mut spec, bad);
+        let manifest = json!({"metadata": {"name": name}, "spec": spec});
+        object::create(
+            &tenant.admin,
+            &kube_bind("BindableResourcesRequest"),
+            Some("default"),
+            manifest,
+        )
+        .await?;
+    }
+    let mark = provider.kcp.audit().mark()?;
+    binding::bind(&tenant.admin, &Request::new("good", "good"))
+        .await
+        .context("beside bad requests")?;
+    for (name, _, _, reason) in &cases {
+        let request = refused(&tenant.admin, name, reason).await?;
+        let message = condition(&request, "Ready")["message"]
+            .as_str()
+            .unwrap_or_default()
+            .len();
+        ensure!(message < 2_000, "{name}: a message of {message} bytes");
+    }
+    let ttl = tenant.requests().get("ttl").await?;
+    let expected = json!({
+        "type": "Ready", "status": "False", "reason": "InvalidRequest",
+        "message": "spec.ttlAfterFinished: \"banana\" is not a duration; write a number and a unit, such as 10m or 1h30m",
+    });
+    says(&ttl, &expected).map_err(anyhow::Error::msg)?;
+    drop(mark);
+    for (name, _, good, _) in &cases {
+        object::merge_patch(&tenant.requests(), name, &json!({"spec": good}), false).await?;
+        binding::finished(&tenant.admin, &Request::new(name, name))
+            .await
+            .with_context(|| format!("{name} after it was corrected"))?;
+    }
+    Ok(())
+}
+
+fn merge(into: &mut Value, fields: &Value) {
+    for (key, value) in fields.as_object().into_iter().flatten() {
+        into[key] = value.clone();
+    }
+}
+
+async fn huge_and_half_empty_objects_are_harmless() -> Result<()> {
+    let provider = Provider::start("odd", PLATFORM).await?;
+    let outcome = odd_objects(&provider).await;
+    end(provider, outcome).await
+}
+
+async fn odd_objects(provider: &Provider) -> Result<()> {
+    let tenant = Tenant::new(provider, "odd", Claims::All).await?;
+    let requests = tenant.requests();
+    let spec = |identity: &str| json!({"clusterIdentity": {"identity": identity}, "author": "e2e@example.org"});
+    let kind = kube_bind("BindableResourcesRequest");
+
+    let key = "example.org/big";
+    let size = ANNOTATIONS - key.len();
+    let huge = |size: usize| {
+        json!({
+            "metadata": {"name": "huge", "annotations": {key: "x".repeat(size)}}, "spec": spec("huge"),
+        })
+    };
+    ensure!(
+        object::create(&tenant.admin, &kind, Some("default"), huge(size + 1))
+            .await
+            .is_err(),
+        "this is not the largest object that the server takes"
+    );
+    object::create(&tenant.admin, &kind, Some("default"), huge(size)).await?;
+    let empty = json!({"metadata": {"name": "empty"}, "spec": spec("empty"), "status": null});
+    object::create(&tenant.admin, &kind, Some("default"), empty).await?;
+    binding::bind(&tenant.admin, &Request::new("good", "good")).await?;
+    let huge = binding::finished(&tenant.admin, &Request::new("huge", "huge")).await?;
+    let empty = binding::finished(&tenant.admin, &Request::new("empty", "empty")).await?;
+    for bound in [&huge, &empty] {
+        tenant.awaits_heartbeat(bound.consumer.namespace()).await?;
+    }
+
+    // A status that somebody wiped is written anew, with what is there already.
+    let mark = provider.kcp.audit().mark()?;
+    let gone = json!({"status": null});
+    object::merge_patch(&requests, "empty", &gone, true).await?;
+    let again = binding::finished(&tenant.admin, &Request::new("empty", "empty")).await?;
+    ensure!(
+        again.kubeconfig == empty.kubeconfig,
+        "the kubeconfig changed"
+    );
+    let namespace = empty.consumer.namespace();
+    let bindings = object::api(&tenant.admin, &kube_bind("ClusterBinding"), Some(namespace));
+    object::merge_patch(&bindings, "cluster", &gone, true).await?;
+    tenant.awaits_heartbeat(namespace).await?;
+    object::merge_patch(&tenant.kube_bind("Cluster"), "default", &gone, true).await?;
+    let writes = tenant.writes(provider, mark).await?;
+    expect_requests(
+        &writes,
+        &[
+            "patch bindableresourcesrequests.kube-bind.io/status default/empty",
+            &format!("patch clusterbindings.kube-bind.io/status {namespace}/cluster"),
+        ],
+    )?;
+    let note = json!({"metadata": {"annotations": {"example.org/big": "x".repeat(size - 1)}}});
+    object::merge_patch(&requests, "huge", &note, false).await?;
+    object::wait_for(&requests, "huge", "the huge request", SOON, |request| {
+        object::expect_condition(request, "Ready", "True")
+    })
+    .await?;
+    Ok(())
+}
