@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::cluster::ObjKey;
-use super::error::Retry;
+use super::error::{Retry, shortened};
 use super::fleet::{Cluster, Fleet};
 use super::metrics::Metrics;
 use super::queue::{Outcome, Queue};
@@ -106,6 +106,7 @@ impl<R: Reconciler> Worker<R> {
 
 fn report<R: Reconciler>(cluster: &Cluster, key: &ObjKey, err: &R::Error, retry: Retry) {
     let path = cluster.display();
+    let err = shortened(err.to_string());
     if retry == Retry::Conflict {
         tracing::debug!(controller = R::NAME, %key, path, "{err}");
     } else {

@@ -216,7 +216,7 @@ where
     ) -> Result<Option<K>, CallError> {
         let key = ObjKey::new(&cluster.id, namespace, name);
         let request = path::<K>(namespace).get(name, &kube::api::GetParams::default());
-        match call::<K>(cluster, request, Action::Get, &key).await {
+        match call::<K, K>(cluster, request, Action::Get, &key).await {
             Ok(object) => Ok(Some(object)),
             Err(CallError {
                 cause: Cause::NotFound,
@@ -289,16 +289,13 @@ where
             ..DeleteParams::default()
         };
         let request = path::<K>(&key.namespace).delete(&key.name, &params);
-        match call::<Value>(cluster, request, Action::Delete, &key).await {
+        match call::<K, Value>(cluster, request, Action::Delete, &key).await {
             Ok(_)
             | Err(CallError {
                 cause: Cause::NotFound,
                 ..
             }) => Ok(()),
-            Err(err) => Err(CallError {
-                kind: K::kind(&()).into_owned(),
-                ..err
-            }),
+            Err(err) => Err(err),
         }
     }
 
@@ -309,7 +306,7 @@ where
         action: Action,
         key: &ObjKey,
     ) -> Result<Arc<C>, CallError> {
-        let mut object = call::<K>(cluster, request, action, key).await?;
+        let mut object = call::<K, K>(cluster, request, action, key).await?;
         prune(object.meta_mut());
         let scope = cluster.scope();
         let kept = (self.keep)(object.clone());
@@ -344,7 +341,7 @@ pub async fn create_unwatched<K: Wire>(cluster: &Cluster, object: &K) -> Result<
     let key = ObjKey::of(&cluster.id, object.meta());
     let request = body(object, Action::Create, &key, K::kind(&()).as_ref())
         .map(|body| path::<K>(&key.namespace).create(&PostParams::default(), body))?;
-    call(cluster, request, Action::Create, &key).await
+    call::<K, K>(cluster, request, Action::Create, &key).await
 }
 
 fn path<K: Wire>(namespace: &str) -> Request {
@@ -366,10 +363,10 @@ fn body<K: Serialize>(
     })
 }
 
-/// Sends a request, again after a short pause where the server or the network failed. Each of our
+/// Sends a request about a `K`, again after a short pause where the server or the network failed. Each of our
 /// requests may be sent twice: reads change nothing, creates name their object, the others carry
 /// preconditions.
-async fn call<T: DeserializeOwned>(
+async fn call<K: Wire, T: DeserializeOwned>(
     cluster: &Cluster,
     request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
     action: Action,
@@ -377,7 +374,7 @@ async fn call<T: DeserializeOwned>(
 ) -> Result<T, CallError> {
     let fail = |cause| CallError {
         action,
-        kind: String::new(),
+        kind: K::kind(&()).into_owned(),
         key: key.clone(),
         cause,
     };

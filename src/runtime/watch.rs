@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::cache::{Decoded, Snapshot};
 use super::endpoint::{Endpoint, EndpointId};
+use super::error::shortened;
 use super::fleet::{Fleet, Source};
 use super::kind::{Kind, Read, Wire};
 use super::metrics::Metrics;
@@ -203,6 +204,7 @@ where
             return None;
         };
         if let Decoded::Unreadable(meta, why) = &decoded {
+            let why = shortened(why.clone());
             self.watched.metrics.unreadable(kind.name);
             tracing::warn!(
                 kind = kind.name,
