@@ -8,6 +8,7 @@ use http::Uri;
 use thiserror::Error;
 
 use crate::api::duration::{GoDuration, ParseError};
+use crate::consumer::names;
 
 /// Why a value was refused. The flag is named by [`super::ConfigError`].
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -330,14 +331,7 @@ impl fmt::Display for WorkspacePath {
 
 /// A DNS-1123 subdomain, the form of most object names.
 pub(super) fn object_name(given: &str) -> Result<String, ValueError> {
-    let label = |part: &str| {
-        part.bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-            && !part.is_empty()
-            && !part.starts_with('-')
-            && !part.ends_with('-')
-    };
-    if given.len() <= 253 && given.split('.').all(label) {
+    if names::is_dns_subdomain(given) {
         Ok(given.to_owned())
     } else {
         Err(ValueError::Name(given.to_owned()))

@@ -9,6 +9,9 @@ pub const MAX_IDENTITY_BYTES: usize = 1024;
 /// Longest name of a namespace (DNS-1123 label).
 const MAX_LABEL: usize = 63;
 
+/// Longest name of most objects (DNS-1123 subdomain).
+const MAX_SUBDOMAIN: usize = 253;
+
 /// Digits of the largest 64-bit number in base 36: the longest name part that an identity can
 /// yield.
 const MAX_IDENTITY_DIGITS: usize = 13;
@@ -116,18 +119,18 @@ pub fn check_prefix(prefix: &str) -> Result<(), NameError> {
 /// Whether `text` is a DNS-1123 label, the form of namespace names.
 #[must_use]
 pub fn is_dns_label(text: &str) -> bool {
-    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    text.len() <= MAX_LABEL
-        && !text.is_empty()
-        && text.bytes().all(inner)
-        && !text.starts_with('-')
-        && !text.ends_with('-')
+    text.len() <= MAX_LABEL && is_label_of_any_length(text)
 }
 
-/// Whether `text` is a DNS-1123 subdomain, the form of most object names.
+/// Whether `text` is a DNS-1123 subdomain, the form of most objects' names.
 #[must_use]
 pub fn is_dns_subdomain(text: &str) -> bool {
-    text.len() <= 253 && text.split('.').all(is_dns_label)
+    text.len() <= MAX_SUBDOMAIN && text.split('.').all(is_label_of_any_length)
+}
+
+fn is_label_of_any_length(text: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    !text.is_empty() && text.bytes().all(inner) && !text.starts_with('-') && !text.ends_with('-')
 }
 
 /// Default name of the Secret with the response to the `BindableResourcesRequest` `request`
@@ -209,6 +212,26 @@ mod tests {
             (&long, NameError::PrefixTooLong(long.clone())),
         ] {
             assert_eq!(check_prefix(prefix), Err(expected), "{prefix}");
+        }
+    }
+
+    #[test]
+    fn the_names_of_objects_are_told_from_other_texts() {
+        for name in ["a", "a.b-c", &"x".repeat(253)] {
+            assert!(is_dns_subdomain(name), "{name}");
+        }
+        for other in [
+            "",
+            ".",
+            "a..b",
+            "A",
+            "a/b",
+            "..",
+            "a?b",
+            "-a",
+            &"x".repeat(254),
+        ] {
+            assert!(!is_dns_subdomain(other), "{other}");
         }
     }
 

@@ -77,8 +77,8 @@ pub enum Refusal {
     },
     /// The computed name is in use for something else.
     #[error(
-        "namespace {0} exists and is not a contract namespace of this identity; rename or delete \
-         it, or start the backend with another --namespace-prefix"
+        "namespace {0} exists and is not a contract namespace of this identity; delete it if \
+         nothing needs it, or start the backend with another --namespace-prefix"
     )]
     NameTaken(String),
     /// More than one of our namespaces carries the identity.

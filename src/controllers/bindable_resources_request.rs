@@ -32,7 +32,7 @@ use crate::kinds::{Kinds, digest_of};
 use crate::onboarding::{self, Access, Onboarding, Progress};
 use crate::runtime::cluster::ObjKey;
 use crate::runtime::controller::Reconciler;
-use crate::runtime::error::{CallError, Cause, Retry};
+use crate::runtime::error::{CallError, Cause, Retry, shortened};
 use crate::runtime::fleet::{Cluster, Fleet};
 use crate::runtime::queue::Queue;
 
@@ -312,7 +312,7 @@ impl Controller {
             status.phase = Phase::Failed;
             status.completion_time = Some(whole_seconds(Timestamp::now()));
         }
-        let message = err.to_string();
+        let message = shortened(err.to_string());
         let now = Timestamp::now();
         set_standard(
             &mut status.conditions,
@@ -441,10 +441,14 @@ fn ttl(request: &BindableResourcesRequest) -> Result<Option<Duration>, Error> {
     };
     match GoDuration::parse_non_negative(text) {
         Ok(ttl) => Ok(Some(ttl.to_std())),
-        Err(_) => Err(Error::Invalid(format!(
-            "spec.ttlAfterFinished: {text:?} is not a duration; write a number and a unit, such as \
-             10m or 1h30m"
-        ))),
+        Err(_) => {
+            // Anybody's text, of any length; the advice after it has to be seen.
+            let text: String = text.chars().take(40).collect();
+            Err(Error::Invalid(format!(
+                "spec.ttlAfterFinished: {text:?} is not a duration; write a number and a unit, such \
+                 as 10m or 1h30m"
+            )))
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use futures::FutureExt as _;
 
 use super::cluster::ObjKey;
-use super::error::Retry;
+use super::error::{Retry, shortened};
 use super::fleet::{Cluster, Fleet};
 use super::metrics::Metrics;
 use super::queue::{Outcome, Queue};
@@ -108,6 +108,7 @@ impl<R: Reconciler> Worker<R> {
 
 fn report<R: Reconciler>(cluster: &Cluster, key: &ObjKey, err: &R::Error, retry: Retry) {
     let path = cluster.display();
+    let err = shortened(err.to_string());
     match retry {
         // Conflicts pass by themselves; a mistake in an object is told in its condition, to its author.
         Retry::Conflict | Retry::Terminal => {

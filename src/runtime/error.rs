@@ -128,6 +128,20 @@ impl From<kube::Error> for Cause {
     }
 }
 
+/// Longest text that is logged or written into a status, in bytes.
+const LONGEST: usize = 2048;
+
+/// Cuts a text off where it goes on for too long. Errors quote objects that anybody may fill, and a
+/// status with more than 32 KiB in a message is refused.
+#[must_use]
+pub fn shortened(mut text: String) -> String {
+    if text.len() > LONGEST {
+        text.truncate(text.floor_char_boundary(LONGEST));
+        text.push('…');
+    }
+    text
+}
+
 impl CallError {
     /// What kind of waiting helps.
     #[must_use]
@@ -140,5 +154,17 @@ impl CallError {
             // the object tells.
             Cause::Forbidden(_) | Cause::Invalid(_) => Retry::Denied,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_of_any_length_becomes_one_that_can_be_written() {
+        assert_eq!(shortened("short".to_owned()), "short");
+        let cut = shortened("ä".repeat(LONGEST));
+        assert_eq!(cut, format!("{}…", "ä".repeat(LONGEST / 2)));
     }
 }

@@ -372,7 +372,7 @@ fn body<K: Serialize>(
     })
 }
 
-/// Sends a request, again after a short pause where the server or the network failed. Each of our
+/// Sends a request about a `K`, again after a short pause where the server or the network failed. Each of our
 /// requests may be sent twice: reads change nothing, creates name their object, the others carry
 /// preconditions.
 async fn call<K: Wire, T: DeserializeOwned>(

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::cache::{Decoded, Snapshot};
 use super::endpoint::{Endpoint, EndpointId};
+use super::error::shortened;
 use super::fleet::{Fleet, Source};
 use super::kind::{Kind, Wire};
 use super::metrics::Metrics;
@@ -245,6 +246,7 @@ where
             return None;
         };
         if let Decoded::Unreadable(meta, why) = &decoded {
+            let why = shortened(why.clone());
             self.watched.metrics.unreadable(kind.name);
             tracing::warn!(
                 kind = kind.name,

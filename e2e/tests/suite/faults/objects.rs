@@ -1,6 +1,7 @@
 //! Objects that are wrong, huge or half empty stop nothing but themselves.
 
 use anyhow::{Context as _, Result, ensure};
+use e2e::audit::{self, Filter};
 use e2e::binding::{self, Request};
 use e2e::kcp::Claims;
 use e2e::object::{self, kube_bind};
@@ -16,6 +17,10 @@ const ANNOTATIONS: usize = 256 << 10;
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
+        (
+            "faults::a_template_that_does_not_exist_is_final_whatever_its_name",
+            || a_template_that_does_not_exist_is_final_whatever_its_name().boxed(),
+        ),
         (
             "faults::a_bad_request_says_what_is_wrong_once_and_heals_when_it_is_edited",
             || a_bad_request_says_what_is_wrong_once_and_heals_when_it_is_edited().boxed(),
@@ -34,6 +39,7 @@ async fn a_bad_request_says_what_is_wrong_once_and_heals_when_it_is_edited() -> 
 
 async fn bad_requests(provider: &Provider) -> Result<()> {
     let tenant = Tenant::new(provider, "bad", Claims::All).await?;
+    let mark = provider.kcp.audit().mark()?;
     let identity = |identity: &str| json!({"clusterIdentity": {"identity": identity}});
     let long = "b".repeat(100_000);
     let cases = [
@@ -86,6 +92,13 @@ async fn bad_requests(provider: &Provider) -> Result<()> {
             json!({"kubeconfigSecretRef": {"key": "key"}}),
             "SecretCreationFailed",
         ),
+        // Too long a name for that of a Secret to be made of it.
+        (
+            &long[..250],
+            json!({}),
+            json!({"kubeconfigSecretRef": {"name": "named", "key": "k"}}),
+            "SecretCreationFailed",
+        ),
     ];
     for (name, bad, _, _) in &cases {
         let mut spec = json!({"clusterIdentity": {"identity": name}, "author": "e2e@example.org"});
@@ -99,7 +112,6 @@ async fn bad_requests(provider: &Provider) -> Result<()> {
         )
         .await?;
     }
-    let mark = provider.kcp.audit().mark()?;
     binding::bind(&tenant.admin, &Request::new("good", "good"))
         .await
         .context("beside bad requests")?;
@@ -117,7 +129,13 @@ async fn bad_requests(provider: &Provider) -> Result<()> {
         "message": "spec.ttlAfterFinished: \"banana\" is not a duration; write a number and a unit, such as 10m or 1h30m",
     });
     says(&ttl, &expected).map_err(anyhow::Error::msg)?;
-    drop(mark);
+    let filter = Filter::backend().cluster(&tenant.workspace.cluster);
+    let mut said = provider.kcp.audit().requests(mark, &filter)?;
+    said.retain(|request| request.object == "default/ttl");
+    expect_requests(
+        &said,
+        &["patch bindableresourcesrequests.kube-bind.io/status default/ttl"],
+    )?;
     for (name, _, good, _) in &cases {
         object::merge_patch(&tenant.requests(), name, &json!({"spec": good}), false).await?;
         binding::finished(&tenant.admin, &Request::new(name, name))
@@ -131,6 +149,53 @@ fn merge(into: &mut Value, fields: &Value) {
     for (key, value) in fields.as_object().into_iter().flatten() {
         into[key] = value.clone();
     }
+}
+
+async fn a_template_that_does_not_exist_is_final_whatever_its_name() -> Result<()> {
+    let provider = Provider::start("templates", PLATFORM).await?;
+    let outcome = no_templates(&provider).await;
+    end(provider, outcome).await
+}
+
+async fn no_templates(provider: &Provider) -> Result<()> {
+    let tenant = Tenant::new(provider, "templates", Claims::All).await?;
+    let mark = provider.kcp.audit().mark()?;
+    let long = "x".repeat(100_000);
+    let names = [
+        "absent",
+        "../clusters/default",
+        "?limit=1",
+        "No Name",
+        &long,
+    ];
+    for (index, template) in names.into_iter().enumerate() {
+        let name = format!("bind-{index}");
+        let request = Request {
+            template: Some(template),
+            ..Request::new(&name, "consumer")
+        };
+        binding::create(&tenant.admin, &request).await?;
+        let what = format!("{name} to fail");
+        let failed = object::wait_for(&tenant.requests(), &name, &what, SOON, |request| {
+            object::expect_condition(request, "Ready", "False")
+        })
+        .await?;
+        ensure!(
+            failed.data["status"]["phase"] == "Failed"
+                && condition(&failed, "Ready")["reason"] == "TemplateNotFound",
+            "{}",
+            object::summary(&failed)
+        );
+    }
+    let filter = Filter::backend().cluster(&tenant.workspace.cluster);
+    let mut asked = provider.kcp.audit().requests(mark, &filter)?;
+    asked.retain(|request| request.verb == "get");
+    ensure!(
+        asked.len() == 1 && asked[0].object == "/absent",
+        "something else was asked for:\n{}",
+        audit::listing(&asked)
+    );
+    Ok(())
 }
 
 async fn huge_and_half_empty_objects_are_harmless() -> Result<()> {
@@ -158,10 +223,13 @@ async fn odd_objects(provider: &Provider) -> Result<()> {
             .is_err(),
         "this is not the largest object that the server takes"
     );
+    // So large that kcp, which adds an annotation of its own, takes no further write of it.
     object::create(&tenant.admin, &kind, Some("default"), huge(size)).await?;
     let empty = json!({"metadata": {"name": "empty"}, "spec": spec("empty"), "status": null});
     object::create(&tenant.admin, &kind, Some("default"), empty).await?;
     binding::bind(&tenant.admin, &Request::new("good", "good")).await?;
+    let smaller = json!({"metadata": huge(size - 100)["metadata"]});
+    object::merge_patch(&requests, "huge", &smaller, false).await?;
     let huge = binding::finished(&tenant.admin, &Request::new("huge", "huge")).await?;
     let empty = binding::finished(&tenant.admin, &Request::new("empty", "empty")).await?;
     for bound in [&huge, &empty] {
@@ -190,11 +258,5 @@ async fn odd_objects(provider: &Provider) -> Result<()> {
             &format!("patch clusterbindings.kube-bind.io/status {namespace}/cluster"),
         ],
     )?;
-    let note = json!({"metadata": {"annotations": {"example.org/big": "x".repeat(size - 1)}}});
-    object::merge_patch(&requests, "huge", &note, false).await?;
-    object::wait_for(&requests, "huge", "the huge request", SOON, |request| {
-        object::expect_condition(request, "Ready", "True")
-    })
-    .await?;
     Ok(())
 }
