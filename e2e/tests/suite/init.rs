@@ -9,6 +9,7 @@ use e2e::audit::{self, Filter};
 use e2e::kcp::Claims;
 use e2e::object::{self, core, kcp_apis, kube_bind, resource};
 use e2e::provider::{self, EXPORT, PLATFORM, Provider};
+use e2e::wait::eventually;
 use e2e::{client, dirs, stack, tools};
 use futures::FutureExt as _;
 use kube::api::ListParams;
@@ -229,8 +230,11 @@ async fn kubectl_apply() -> Result<()> {
     kcp.bind_export(&tenant, &export.path, EXPORT, Claims::Explicit)
         .await?;
     let client = kcp.client(&tenant.cluster).await?;
-    object::api(&client, &kube_bind("Cluster"), None)
-        .list(&ListParams::default())
-        .await?;
-    Ok(())
+    let clusters = object::api(&client, &kube_bind("Cluster"), None);
+    // A kind that was just bound answers 429 until its storage is there.
+    eventually("the kinds to be served", SOON, async || {
+        let list = clusters.list(&ListParams::default()).await;
+        list.map(drop).map_err(|error| error.to_string())
+    })
+    .await
 }
