@@ -352,6 +352,17 @@ async fn taken() -> Result<()> {
         message.contains(&command),
         "the message does not name the way out: {message}"
     );
+    let events = object::api(&admin, &core("Event"), Some("other-team"));
+    let events = events.list(&ListParams::default()).await?;
+    let reasons: Vec<_> = events
+        .items
+        .iter()
+        .map(|event| &event.data["reason"])
+        .collect();
+    ensure!(
+        reasons == ["IdentityTaken"],
+        "someone has to act, but the Events are {reasons:?}"
+    );
     let secrets = object::api(&admin, &core("Secret"), Some("other-team"));
     ensure!(
         secrets.get_opt("second-binding-response").await?.is_none(),
