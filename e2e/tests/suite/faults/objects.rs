@@ -4,9 +4,10 @@ use anyhow::{Context as _, Result, ensure};
 use e2e::audit::{self, Filter};
 use e2e::binding::{self, Request};
 use e2e::kcp::Claims;
-use e2e::object::{self, kube_bind};
+use e2e::object::{self, core, kube_bind};
 use e2e::provider::{PLATFORM, Provider};
 use futures::FutureExt as _;
+use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
 use super::{SOON, Tenant, condition, end, expect_requests, refused, says};
@@ -17,6 +18,10 @@ const ANNOTATIONS: usize = 256 << 10;
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
+        (
+            "faults::a_consumer_whose_namespace_is_going_is_bound_when_it_is_gone",
+            || a_consumer_whose_namespace_is_going_is_bound_when_it_is_gone().boxed(),
+        ),
         (
             "faults::a_template_that_does_not_exist_is_final_whatever_its_name",
             || a_template_that_does_not_exist_is_final_whatever_its_name().boxed(),
@@ -195,6 +200,54 @@ async fn no_templates(provider: &Provider) -> Result<()> {
         "something else was asked for:\n{}",
         audit::listing(&asked)
     );
+    Ok(())
+}
+
+async fn a_consumer_whose_namespace_is_going_is_bound_when_it_is_gone() -> Result<()> {
+    let provider = Provider::start("going", PLATFORM).await?;
+    let outcome = going(&provider).await;
+    end(provider, outcome).await
+}
+
+async fn going(provider: &Provider) -> Result<()> {
+    let tenant = Tenant::new(provider, "going", Claims::All).await?;
+    let bound = binding::bind(&tenant.admin, &Request::new("first", "consumer")).await?;
+    let namespace = bound.consumer.namespace();
+    // Holds the namespace while it is being deleted.
+    let held = json!({"metadata": {"name": "held", "finalizers": ["example.org/held"]}});
+    object::create(&tenant.admin, &core("ConfigMap"), Some(namespace), held).await?;
+    let namespaces = object::api(&tenant.admin, &core("Namespace"), None);
+    namespaces
+        .delete(namespace, &DeleteParams::default())
+        .await?;
+    let maps = object::api(&tenant.admin, &core("ConfigMap"), Some(namespace));
+    object::wait_for(
+        &maps,
+        "held",
+        "the last object of the namespace",
+        SOON,
+        |map| {
+            map.metadata
+                .deletion_timestamp
+                .as_ref()
+                .map(drop)
+                .ok_or_else(|| object::summary(map))
+        },
+    )
+    .await?;
+    binding::bind(&tenant.admin, &Request::new("beside", "other")).await?;
+    let request = Request::new("second", "consumer");
+    binding::create(&tenant.admin, &request).await?;
+    refused(&tenant.admin, "second", "NamespaceDeleting").await?;
+    let free = json!({"metadata": {"finalizers": null}});
+    object::merge_patch(&maps, "held", &free, false).await?;
+    let again = binding::finished(&tenant.admin, &request).await?;
+    ensure!(again.consumer.namespace() == namespace, "another namespace");
+    ensure!(
+        again.kubeconfig != bound.kubeconfig,
+        "a credential survived its namespace"
+    );
+    again.check_secret(&tenant.admin).await?;
     Ok(())
 }
 
