@@ -391,17 +391,15 @@ fn ttl(request: &BindableResourcesRequest) -> Result<Option<Duration>, Error> {
     let Some(text) = request.spec.ttl_after_finished.as_deref() else {
         return Ok(None);
     };
-    match GoDuration::parse_non_negative(text) {
-        Ok(ttl) => Ok(Some(ttl.to_std())),
-        Err(_) => {
-            // Anybody's text, of any length; the advice after it has to be seen.
-            let text: String = text.chars().take(40).collect();
-            Err(Error::Invalid(format!(
-                "spec.ttlAfterFinished: {text:?} is not a duration; write a number and a unit, such \
-                 as 10m or 1h30m"
-            )))
-        }
-    }
+    let ttl = GoDuration::parse_non_negative(text).map_err(|_| {
+        // Anybody's text, of any length; the advice after it has to be seen.
+        let text: String = text.chars().take(40).collect();
+        Error::Invalid(format!(
+            "spec.ttlAfterFinished: {text:?} is not a duration; write a number and a unit, such as \
+             10m or 1h30m"
+        ))
+    })?;
+    Ok(Some(ttl.to_std()))
 }
 
 /// What is left of a finished request's life; none if it has no end.

@@ -45,66 +45,8 @@ async fn a_bad_request_says_what_is_wrong_once_and_heals_when_it_is_edited() -> 
 async fn bad_requests(provider: &Provider) -> Result<()> {
     let tenant = Tenant::new(provider, "bad", Claims::All).await?;
     let mark = provider.kcp.audit().mark()?;
-    let identity = |identity: &str| json!({"clusterIdentity": {"identity": identity}});
     let long = "b".repeat(100_000);
-    let cases = [
-        (
-            "ttl",
-            json!({"ttlAfterFinished": "banana"}),
-            json!({"ttlAfterFinished": "1h"}),
-            "InvalidRequest",
-        ),
-        (
-            "long-ttl",
-            json!({"ttlAfterFinished": long}),
-            json!({"ttlAfterFinished": null}),
-            "InvalidRequest",
-        ),
-        (
-            "nobody",
-            identity(""),
-            identity("somebody"),
-            "InvalidRequest",
-        ),
-        (
-            "control",
-            identity("a\nb"),
-            identity("a-b"),
-            "InvalidRequest",
-        ),
-        (
-            "long-identity",
-            identity(&long),
-            identity("short"),
-            "InvalidRequest",
-        ),
-        // Refused by the API server: it would become an annotation of the contract namespace.
-        (
-            "author",
-            json!({"author": "a".repeat(300_000)}),
-            json!({"author": "a"}),
-            "HandleResourcesFailed",
-        ),
-        (
-            "secret",
-            json!({"kubeconfigSecretRef": {"name": "No/Name", "key": "k"}}),
-            json!({"kubeconfigSecretRef": {"name": "name"}}),
-            "SecretCreationFailed",
-        ),
-        (
-            "key",
-            json!({"kubeconfigSecretRef": {"name": "key", "key": "no key"}}),
-            json!({"kubeconfigSecretRef": {"key": "key"}}),
-            "SecretCreationFailed",
-        ),
-        // Too long a name for that of a Secret to be made of it.
-        (
-            &long[..250],
-            json!({}),
-            json!({"kubeconfigSecretRef": {"name": "named", "key": "k"}}),
-            "SecretCreationFailed",
-        ),
-    ];
+    let cases = cases(&long);
     for (name, bad, _, _) in &cases {
         let mut spec = json!({"clusterIdentity": {"identity": name}, "author": "e2e@example.org"});
         merge(&mut spec, bad);
@@ -148,6 +90,69 @@ async fn bad_requests(provider: &Provider) -> Result<()> {
             .with_context(|| format!("{name} after it was corrected"))?;
     }
     Ok(())
+}
+
+/// Name, what is wrong, how it is corrected, and the reason until then.
+fn cases(long: &str) -> Vec<(&str, Value, Value, &str)> {
+    let identity = |identity: &str| json!({"clusterIdentity": {"identity": identity}});
+    vec![
+        (
+            "ttl",
+            json!({"ttlAfterFinished": "banana"}),
+            json!({"ttlAfterFinished": "1h"}),
+            "InvalidRequest",
+        ),
+        (
+            "long-ttl",
+            json!({"ttlAfterFinished": long}),
+            json!({"ttlAfterFinished": null}),
+            "InvalidRequest",
+        ),
+        (
+            "nobody",
+            identity(""),
+            identity("somebody"),
+            "InvalidRequest",
+        ),
+        (
+            "control",
+            identity("a\nb"),
+            identity("a-b"),
+            "InvalidRequest",
+        ),
+        (
+            "long-identity",
+            identity(long),
+            identity("short"),
+            "InvalidRequest",
+        ),
+        // Refused by the API server: it would become an annotation of the contract namespace.
+        (
+            "author",
+            json!({"author": "a".repeat(300_000)}),
+            json!({"author": "a"}),
+            "HandleResourcesFailed",
+        ),
+        (
+            "secret",
+            json!({"kubeconfigSecretRef": {"name": "No/Name", "key": "k"}}),
+            json!({"kubeconfigSecretRef": {"name": "name"}}),
+            "SecretCreationFailed",
+        ),
+        (
+            "key",
+            json!({"kubeconfigSecretRef": {"name": "key", "key": "no key"}}),
+            json!({"kubeconfigSecretRef": {"key": "key"}}),
+            "SecretCreationFailed",
+        ),
+        // Too long a name for that of a Secret to be made of it.
+        (
+            &long[..250],
+            json!({}),
+            json!({"kubeconfigSecretRef": {"name": "named", "key": "k"}}),
+            "SecretCreationFailed",
+        ),
+    ]
 }
 
 fn merge(into: &mut Value, fields: &Value) {
