@@ -8,8 +8,6 @@ use std::time::Duration;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::api::claims::{CLAIMS, Claim};
 use crate::cli::{Config, ProviderKind, SchemaSource};
@@ -20,6 +18,7 @@ use crate::providers::{self, ProviderError};
 use crate::runtime::admin::{self, Paths, Status};
 use crate::runtime::fleet::Fleet;
 use crate::runtime::metrics::Metrics;
+use crate::runtime::tasks::Tasks;
 
 /// How long running reconciles may take to end. A request in flight is worth waiting for: what it
 /// wrote is found again at the next start, but its answer is not.
@@ -92,13 +91,13 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let server_url = config.server_url.clone();
     let provider = providers::from_config(provider_kind(&config), client_config, server_url);
 
-    let cancel = CancellationToken::new();
-    let tasks = TaskTracker::new();
+    let tasks = Tasks::default();
+    let stop = tasks.cancelled().clone();
     let mut sources = kinds.sources(&metrics);
     sources.extend(provider.sources(&metrics));
     let listeners = vec![controllers.listener()];
-    let fleet = Fleet::new(sources, listeners, Arc::clone(&metrics), cancel.clone());
-    controllers.start(&fleet, &metrics, &cancel, &tasks);
+    let fleet = Fleet::new(sources, listeners, Arc::clone(&metrics), tasks.clone());
+    controllers.start(&fleet, &metrics, &tasks);
     let status = Arc::new(Status {
         fleet: Arc::clone(&fleet),
         metrics: Arc::clone(&metrics),
@@ -108,34 +107,24 @@ pub async fn run(config: Config) -> Result<(), Error> {
     } else {
         Paths::All
     };
-    tasks.spawn(admin::serve(
-        listener,
-        paths,
-        Arc::clone(&status),
-        cancel.clone(),
-    ));
+    let serve = admin::serve(listener, paths, Arc::clone(&status), stop.clone());
+    tasks.spawn("the health address", &stop, serve);
     if let Some(admin) = admin {
-        tasks.spawn(admin::serve(admin, Paths::All, status, cancel.clone()));
+        let serve = admin::serve(admin, Paths::All, status, stop.clone());
+        tasks.spawn("the admin address", &stop, serve);
     }
-    tasks.spawn({
-        let fleet = Arc::clone(&fleet);
-        async move { fleet.tend().await }
+    let tended = Arc::clone(&fleet);
+    tasks.spawn("the care for lost endpoints", &stop, async move {
+        tended.tend().await;
     });
 
-    let provider = tokio::spawn(provider.run(Arc::clone(&fleet), metrics, cancel.clone()));
     let result = tokio::select! {
         result = stop_signal() => result,
-        ended = provider => match ended {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(err)) => Err(err.into()),
-            Err(err) => Err(Error::Ended(format!("the provider ended: {err}"))),
-        },
-        what = fleet.failed() => Err(Error::Ended(what)),
+        ended = provider.run(Arc::clone(&fleet), metrics, stop.clone()) => ended.map_err(Error::from),
+        what = tasks.failed() => Err(Error::Ended(what)),
     };
     tracing::info!("stopping");
-    cancel.cancel();
-    tasks.close();
-    if tokio::time::timeout(DRAIN, tasks.wait()).await.is_err() {
+    if !tasks.stop(DRAIN).await {
         tracing::warn!("some work did not end in time; it goes on at the next start");
     }
     result
@@ -163,7 +152,8 @@ async fn stop_signal() -> Result<(), Error> {
     Ok(())
 }
 
-/// The standard loading rules: the flag, `$KUBECONFIG`, `~/.kube/config`, the pod's own account.
+/// The standard loading rules: the flag, `$KUBECONFIG`, `~/.kube/config`, the pod's own account. The
+/// last only where there is no file at all: a broken file must not end in another cluster.
 async fn kube_config(config: &Config) -> Result<kube::Config, Error> {
     let options = KubeConfigOptions {
         context: config.context.clone(),
@@ -176,15 +166,16 @@ async fn kube_config(config: &Config) -> Result<kube::Config, Error> {
             .await
             .map_err(|err| broken(&err));
     }
-    if let Ok(loaded) = kube::Config::from_kubeconfig(&options).await {
-        return Ok(loaded);
+    let home = std::env::home_dir().map(|home| home.join(".kube/config"));
+    let has_file = std::env::var_os("KUBECONFIG").is_some_and(|path| !path.is_empty())
+        || home.is_some_and(|path| path.exists());
+    let in_pod = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
+    if in_pod && !has_file && config.context.is_none() {
+        return kube::Config::incluster().map_err(|err| broken(&err));
     }
-    if config.context.is_some() || std::env::var_os("KUBERNETES_SERVICE_HOST").is_none() {
-        return kube::Config::from_kubeconfig(&options)
-            .await
-            .map_err(|err| broken(&err));
-    }
-    kube::Config::incluster().map_err(|err| broken(&err))
+    kube::Config::from_kubeconfig(&options)
+        .await
+        .map_err(|err| broken(&err))
 }
 
 fn provider_kind(config: &Config) -> providers::Kind {

@@ -46,7 +46,9 @@ fn log(verbosity: u8) {
         4..=7 => "warn,kube_bind_backend=debug,backend=debug",
         _ => "debug",
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let wanted = std::env::var("RUST_LOG").unwrap_or_else(|_| default.to_owned());
+    // The client library logs the bodies of answers that it cannot decode, and they may be Secrets.
+    let filter = EnvFilter::new(format!("{wanted},kube_client::client=error"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(false)

@@ -92,7 +92,7 @@ pub enum Error {
     /// No token came.
     #[error(
         "Secret {0} got no token within 10 s; check that the cluster's service account token \
-         controller runs"
+         controller runs, and delete the Secret if it is of another type"
     )]
     NoToken(ObjKey),
     /// It was there a moment ago.
@@ -162,9 +162,13 @@ impl Onboarding {
         consumer: &Consumer<'_>,
     ) -> Result<Progress, Error> {
         let namespace = self.namespace(cluster, consumer).await?;
-        let (changed, token) = self.contents(cluster, consumer, &namespace).await?;
+        let Made {
+            rights_changed,
+            token,
+            asked,
+        } = self.contents(cluster, consumer, &namespace).await?;
         let Some(token) = token else {
-            return self.waiting(cluster, &namespace);
+            return waiting(cluster, &namespace, asked);
         };
         let desired = self.kubeconfig(cluster, &namespace, token)?;
         let binding = self
@@ -183,7 +187,7 @@ impl Onboarding {
             .is_some_and(|secret| secret.digests.get(keys::KUBECONFIG_KEY) == Some(&digest));
         // A kubeconfig is written only once its rights are effective, so one that is there and
         // unchanged, under rights that are unchanged, needs no second review.
-        if !same || changed {
+        if !same || rights_changed {
             self.effective(cluster, &namespace).await?;
         }
         let kubeconfig = if same {
@@ -196,24 +200,6 @@ impl Onboarding {
             namespace,
             kubeconfig,
         }))
-    }
-
-    fn waiting(&self, cluster: &Cluster, namespace: &str) -> Result<Progress, Error> {
-        let secret = self
-            .kinds
-            .secrets
-            .get(cluster, namespace, keys::TOKEN_SECRET);
-        let created = secret.and_then(|secret| secret.metadata.creation_timestamp.clone());
-        let age = created
-            .and_then(|at| Duration::try_from(jiff::Timestamp::now().duration_since(at.0)).ok());
-        if age.is_some_and(|age| age > TOKEN_DEADLINE) {
-            return Err(Error::NoToken(ObjKey::new(
-                &cluster.id,
-                namespace,
-                keys::TOKEN_SECRET,
-            )));
-        }
-        Ok(Progress::Waiting(TOKEN_DEADLINE + Duration::from_secs(1)))
     }
 
     async fn namespace(&self, cluster: &Cluster, consumer: &Consumer<'_>) -> Result<String, Error> {
@@ -273,13 +259,13 @@ impl Onboarding {
         Err(Refusal::NameTaken(computed).into())
     }
 
-    /// Makes what is missing. Tells whether rights were changed, and the token if it is there.
+    /// Makes what is missing.
     async fn contents(
         &self,
         cluster: &Cluster,
         consumer: &Consumer<'_>,
         namespace: &str,
-    ) -> Result<(bool, Option<SecretString>), Error> {
+    ) -> Result<Made, Error> {
         let kinds = &self.kinds;
         let role = kinds.cluster_roles.get(cluster, "", keys::CLUSTER_ROLE);
         let role_binding = kinds
@@ -299,27 +285,30 @@ impl Onboarding {
             role_binding: role_binding.as_deref(),
             cluster_binding: binding.as_deref(),
         };
-        let mut token = token_secret.and_then(|secret| secret.token.clone());
-        let mut rights_changed = false;
+        let mut made = Made::default();
+        if let Some(secret) = &token_secret {
+            made.token.clone_from(&secret.token);
+            made.asked = secret.metadata.creation_timestamp.as_ref().map(|at| at.0);
+        }
         for step in plan::contents(consumer, &self.settings.pretty_name, namespace, &seen) {
             match step {
                 Step::ServiceAccount(object) => {
                     exists_is_fine(kinds.service_accounts.create(cluster, &object).await)?;
                 }
                 Step::CreateClusterRole(object) => {
-                    rights_changed = true;
+                    made.rights_changed = true;
                     self.create_cluster_role(cluster, &object).await?;
                 }
                 Step::ReplaceClusterRole(object) => {
-                    rights_changed = true;
+                    made.rights_changed = true;
                     kinds.cluster_roles.replace(cluster, &object).await?;
                 }
                 Step::CreateRoleBinding(object) => {
-                    rights_changed = true;
+                    made.rights_changed = true;
                     self.create_role_binding(cluster, *object).await?;
                 }
                 Step::ReplaceRoleBinding(object) => {
-                    rights_changed = true;
+                    made.rights_changed = true;
                     kinds.role_bindings.replace(cluster, &object).await?;
                 }
                 Step::TokenSecret(object) => {
@@ -329,7 +318,9 @@ impl Onboarding {
                         let live = kinds
                             .secrets
                             .get_live(cluster, namespace, keys::TOKEN_SECRET);
-                        token = live.await?.as_ref().and_then(token_of);
+                        let live = live.await?.unwrap_or_default();
+                        made.token = token_of(&live);
+                        made.asked = live.metadata.creation_timestamp.map(|at| at.0);
                     }
                 }
                 Step::ClusterBinding(object) => {
@@ -337,7 +328,7 @@ impl Onboarding {
                 }
             }
         }
-        Ok((rights_changed, token))
+        Ok(made)
     }
 
     async fn create_cluster_role(
@@ -350,9 +341,9 @@ impl Onboarding {
             return Ok(());
         }
         let live = kind.get_live(cluster, "", keys::CLUSTER_ROLE).await?;
-        // With our label it is a race with ourselves, and the watch brings it; without, it was made
-        // by v0.8.1 or by hand, which is fine as long as it grants what we would.
-        if live.is_none_or(|live| live.rules == role.rules) {
+        // With our label the watch brings it and the next look puts it right; without, it was made by
+        // v0.8.1 or by hand, which is fine as long as it grants what we would.
+        if live.is_none_or(|live| live.rules == role.rules || plan::has_our_label(&live.metadata)) {
             return Ok(());
         }
         Err(Error::Foreign {
@@ -480,6 +471,34 @@ impl Onboarding {
         kind.patch(cluster, &live.metadata, fields).await?;
         Ok(yaml)
     }
+}
+
+/// What [`Onboarding::contents`] found and made.
+#[derive(Default)]
+struct Made {
+    rights_changed: bool,
+    token: Option<SecretString>,
+    /// When the token was asked for.
+    asked: Option<jiff::Timestamp>,
+}
+
+fn waiting(
+    cluster: &Cluster,
+    namespace: &str,
+    asked: Option<jiff::Timestamp>,
+) -> Result<Progress, Error> {
+    let age = asked.map(|at| jiff::Timestamp::now().duration_since(at));
+    let age = age
+        .and_then(|age| Duration::try_from(age).ok())
+        .unwrap_or_default();
+    if age > TOKEN_DEADLINE {
+        return Err(Error::NoToken(ObjKey::new(
+            &cluster.id,
+            namespace,
+            keys::TOKEN_SECRET,
+        )));
+    }
+    Ok(Progress::Waiting(TOKEN_DEADLINE + Duration::from_secs(1)))
 }
 
 /// Whether an object was created; one that was there before is no error.

@@ -34,6 +34,11 @@ pub struct Audit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark(u64);
 
+impl Mark {
+    /// The beginning of the log.
+    pub const START: Self = Self(0);
+}
+
 /// Which requests are meant.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {

@@ -2,7 +2,7 @@
 //! backend that runs with the credential made there, never with an admin's.
 
 use std::fs;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -40,6 +40,7 @@ pub struct Provider {
     pub flags: Vec<String>,
     /// The backend.
     pub backend: Backend,
+    tenants: Mutex<Vec<String>>,
 }
 
 impl Provider {
@@ -57,12 +58,20 @@ impl Provider {
             .chain(flags.iter().map(|flag| (*flag).to_owned()))
             .collect();
         let backend = Backend::start(&format!("{name}-backend"), flags.clone()).await?;
-        Ok(Self {
+        Ok(Self::of(kcp, export, flags, backend))
+    }
+
+    /// One whose parts exist already.
+    #[must_use]
+    pub fn of(kcp: Arc<Kcp>, export: Workspace, flags: Vec<String>, backend: Backend) -> Self {
+        let tenants = Mutex::default();
+        Self {
             kcp,
             export,
             flags,
             backend,
-        })
+            tenants,
+        }
     }
 
     /// A new workspace that has bound the export and is served.
@@ -72,7 +81,19 @@ impl Provider {
             .create_workspace("root", &stack::unique(name))
             .await?;
         self.bind(&workspace, claims).await?;
+        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        tenants.push(workspace.cluster.clone());
+        drop(tenants);
         Ok(workspace)
+    }
+
+    /// Logical clusters of the workspaces that [`Provider::tenant`] made.
+    #[must_use]
+    pub fn tenants(&self) -> Vec<String> {
+        self.tenants
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Binds the export in a workspace and waits until it is served.

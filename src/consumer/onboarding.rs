@@ -63,7 +63,7 @@ pub enum NamespacePlan {
 /// Why a consumer gets no contract namespace.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Someone else bound the identity first.
+    /// Someone else bound the identity first, or v0.8.1 did for nobody knows whom.
     #[error(
         "the identity was bound first by another requester and belongs to it; to hand it over, an \
          admin runs: kubectl annotate namespace {namespace} {}={to}",
@@ -77,8 +77,8 @@ pub enum Refusal {
     },
     /// The computed name is in use for something else.
     #[error(
-        "namespace {0} exists and is not a contract namespace of this identity; rename or delete \
-         it, or start the backend with another --namespace-prefix"
+        "namespace {0} exists and is not a contract namespace of this identity; delete it if \
+         nothing needs it, or start the backend with another --namespace-prefix"
     )]
     NameTaken(String),
     /// More than one of our namespaces carries the identity.
@@ -106,7 +106,9 @@ fn annotation<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a str> {
     meta.annotations.as_ref()?.get(key).map(String::as_str)
 }
 
-fn has_our_label(meta: &ObjectMeta) -> bool {
+/// Whether an object carries the label of what we made.
+#[must_use]
+pub fn has_our_label(meta: &ObjectMeta) -> bool {
     let label = meta
         .labels
         .as_ref()
@@ -121,11 +123,14 @@ pub fn identity_of(meta: &ObjectMeta) -> Option<&str> {
         .or_else(|| annotation(meta, keys::ANNOTATION_IDENTITY_LEGACY))
 }
 
-/// Whether a namespace is a contract namespace of ours: by our label, or, where v0.8.1 made it and
-/// set no label, by a `ClusterBinding` in it that carries the same identity. An annotation alone is
-/// no proof, because whoever may create namespaces can write one.
+/// Whether a namespace is a contract namespace of ours: by our label and the record of who bound it,
+/// or, where v0.8.1 made it and set neither, by a `ClusterBinding` in it that carries the same
+/// identity. An identity annotation alone is no proof.
+///
+/// Whoever may create namespaces with our label can still claim an identity before its owner does;
+/// those are the provider's own people, never consumers.
 fn is_ours(meta: &ObjectMeta, binding: Option<&ClusterBinding>) -> bool {
-    has_our_label(meta)
+    (has_our_label(meta) && annotation(meta, keys::ANNOTATION_BOUND_BY).is_some())
         || binding.is_some_and(|binding| {
             let theirs = annotation(&binding.metadata, keys::ANNOTATION_IDENTITY);
             theirs.is_some() && theirs == identity_of(meta)
@@ -150,6 +155,15 @@ pub fn namespace<'a>(
         .filter(|meta| is_ours(meta, binding_in(meta.name.as_deref().unwrap_or_default())))
         .filter(|meta| identity_of(meta) == Some(consumer.identity))
         .collect();
+    let own = ours.iter().copied().find(|meta| {
+        meta.deletion_timestamp.is_none()
+            && name_of(meta) == computed
+            && annotation(meta, keys::ANNOTATION_BOUND_BY) == Some(consumer.binder.as_str())
+    });
+    if let Some(own) = own {
+        // Another namespace with the same identity must not lock its owner out.
+        return existing(consumer, own);
+    }
     match ours.as_slice() {
         [] => {
             if namespaces.iter().any(|meta| name_of(meta) == computed) {
@@ -221,19 +235,17 @@ fn existing(consumer: &Consumer<'_>, meta: &ObjectMeta) -> Result<NamespacePlan,
     let binder = consumer.binder.as_str();
     match annotation(meta, keys::ANNOTATION_BOUND_BY) {
         Some(owner) if owner == binder => {}
-        Some(_) if annotation(meta, keys::ANNOTATION_TRANSFER_TO) == Some(binder) => {
+        // v0.8.1 recorded nobody. The identity is no secret, so the first to ask need not be its
+        // owner; an admin says who is.
+        _ if annotation(meta, keys::ANNOTATION_TRANSFER_TO) == Some(binder) => {
             annotations.insert(keys::ANNOTATION_BOUND_BY.to_owned(), json!(binder));
             annotations.insert(keys::ANNOTATION_TRANSFER_TO.to_owned(), Value::Null);
         }
-        Some(_) => {
+        _ => {
             return Err(Refusal::IdentityTaken {
                 namespace: meta.name.clone().unwrap_or_default(),
                 to: binder.to_owned(),
             });
-        }
-        // Made by v0.8.1, which recorded nobody: the first to ask is the owner from now on.
-        None => {
-            annotations.insert(keys::ANNOTATION_BOUND_BY.to_owned(), json!(binder));
         }
     }
     if annotation(meta, keys::ANNOTATION_IDENTITY).is_none() {
@@ -332,9 +344,11 @@ pub fn contents(
     let binding = rbac::binder_role_binding(namespace);
     match seen.role_binding {
         None => steps.push(Step::CreateRoleBinding(Box::new(binding))),
-        Some(known) if known.subjects == binding.subjects => {}
+        Some(known) if known.subjects == binding.subjects && known.role_ref == binding.role_ref => {
+        }
         Some(known) => steps.push(Step::ReplaceRoleBinding(Box::new(RoleBinding {
             subjects: binding.subjects,
+            role_ref: binding.role_ref,
             ..known.clone()
         }))),
     }
@@ -493,7 +507,19 @@ mod tests {
             plan(&binder, &[&squatter]),
             Err(Refusal::NameTaken(NAME.into()))
         );
-        let collision = meta(NAME, true, &[(keys::ANNOTATION_IDENTITY, "someone-else")]);
+        let bare = meta(NAME, true, &[(keys::ANNOTATION_IDENTITY, IDENTITY)]);
+        assert_eq!(
+            plan(&binder, &[&bare]),
+            Err(Refusal::NameTaken(NAME.into()))
+        );
+        let collision = meta(
+            NAME,
+            true,
+            &[
+                (keys::ANNOTATION_IDENTITY, "someone-else"),
+                (keys::ANNOTATION_BOUND_BY, "namespace:team"),
+            ],
+        );
         assert_eq!(
             plan(&binder, &[&collision]),
             Err(Refusal::NameTaken(NAME.into()))
@@ -506,24 +532,59 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_of_v081_is_recognised_by_its_cluster_binding_and_marked_as_ours() {
+    fn a_namespace_of_v081_is_recognised_by_its_cluster_binding_and_given_to_whom_an_admin_names() {
         let binder = Binder::namespace("team");
-        let known = meta("old", false, &[(keys::ANNOTATION_IDENTITY, IDENTITY)]);
+        let mut known = meta("old", false, &[(keys::ANNOTATION_IDENTITY, IDENTITY)]);
         let binding = cluster_binding(&consumer(&binder), "p", "old");
-        let plan = namespace(&consumer(&binder), "cluster-", &[&known], |_| {
-            Some(&binding)
-        });
+        let plan = |known: &ObjectMeta| {
+            namespace(&consumer(&binder), "cluster-", &[known], |_| Some(&binding))
+        };
+        let to = "namespace:team".to_owned();
+        assert_eq!(
+            plan(&known),
+            Err(Refusal::IdentityTaken {
+                namespace: "old".into(),
+                to: to.clone()
+            })
+        );
+        let annotations = known.annotations.as_mut().unwrap();
+        annotations.insert(keys::ANNOTATION_TRANSFER_TO.to_owned(), to);
         let patch = json!({ "metadata": {
-            "annotations": { "backend.kube-bind.io/bound-by": "namespace:team" },
+            "annotations": {
+                "backend.kube-bind.io/bound-by": "namespace:team",
+                "backend.kube-bind.io/transfer-to": null,
+            },
             "labels": { "backend.kube-bind.io/managed": "true" },
         }});
-        assert_eq!(plan, Ok(NamespacePlan::Patch(known.clone(), patch)));
+        assert_eq!(plan(&known), Ok(NamespacePlan::Patch(known.clone(), patch)));
+    }
+
+    #[test]
+    fn a_second_namespace_with_the_identity_does_not_lock_its_owner_out() {
+        let binder = Binder::namespace("team");
+        let bound_by = |binder| (keys::ANNOTATION_BOUND_BY, binder);
+        let identity = (keys::ANNOTATION_IDENTITY, IDENTITY);
+        let own = meta(NAME, true, &[identity, bound_by("namespace:team")]);
+        let squatter = meta("x", true, &[identity, bound_by("namespace:evil")]);
+        assert_eq!(
+            plan(&binder, &[&squatter, &own]),
+            Ok(NamespacePlan::Use(own.clone()))
+        );
+        let both = plan(&Binder::namespace("third"), &[&squatter, &own]);
+        assert_eq!(both, Err(Refusal::Ambiguous(format!("x, {NAME}"))));
     }
 
     #[test]
     fn a_namespace_that_is_going_is_waited_for() {
         let binder = Binder::namespace("team");
-        let mut known = meta(NAME, true, &[(keys::ANNOTATION_IDENTITY, IDENTITY)]);
+        let mut known = meta(
+            NAME,
+            true,
+            &[
+                (keys::ANNOTATION_IDENTITY, IDENTITY),
+                (keys::ANNOTATION_BOUND_BY, "namespace:team"),
+            ],
+        );
         known.deletion_timestamp = Some(crate::api::conditions::whole_seconds(
             jiff::Timestamp::UNIX_EPOCH,
         ));

@@ -139,6 +139,14 @@ impl Error {
     }
 }
 
+/// How far a bind has come.
+enum Bind {
+    /// Something is on its way; look again after this even if nobody tells.
+    Waiting(Duration),
+    /// The response is in the Secret.
+    Done(Access, SecretKeyRef),
+}
+
 impl Reconciler for Controller {
     type Error = Error;
 
@@ -159,8 +167,8 @@ impl Reconciler for Controller {
         }
         let result = self.bind(cluster, &request).await;
         match result {
-            Ok(None) => Ok(Some(Duration::from_secs(11))),
-            Ok(Some((access, secret))) => {
+            Ok(Bind::Waiting(pause)) => Ok(Some(pause)),
+            Ok(Bind::Done(access, secret)) => {
                 let status = succeeded(&request, &access, &secret, Timestamp::now());
                 self.write_status(cluster, &request, &status).await?;
                 Ok(ttl(&request).ok().flatten())
@@ -183,21 +191,19 @@ impl Reconciler for Controller {
 }
 
 impl Controller {
-    /// Onboards the consumer and writes the response; none while something is on its way.
+    /// Onboards the consumer and writes the response.
     async fn bind(
         &self,
         cluster: &Cluster,
         request: &BindableResourcesRequest,
-    ) -> Result<Option<(Access, SecretKeyRef)>, Error> {
+    ) -> Result<Bind, Error> {
         let identity = request
             .spec
             .cluster_identity
             .identity
             .as_deref()
             .unwrap_or_default();
-        names::check_identity(identity)
-            .map_err(|err| Error::Invalid(format!("spec.clusterIdentity.identity: {err}")))?;
-        ttl(request)?;
+        check(request)?;
         let template = request
             .spec
             .template_ref
@@ -217,21 +223,18 @@ impl Controller {
             binder: &Binder::namespace(namespace),
             template,
         };
-        let Progress::Ready(access) = self.onboarding.advance(cluster, &consumer).await? else {
-            return Ok(None);
+        let access = match self.onboarding.advance(cluster, &consumer).await? {
+            Progress::Waiting(pause) => return Ok(Bind::Waiting(pause)),
+            Progress::Ready(access) => access,
         };
         let secret = secret_ref(request);
         self.respond(cluster, request, &access, &secret).await?;
-        Ok(Some((access, secret)))
+        Ok(Bind::Done(access, secret))
     }
 
     async fn template(&self, cluster: &Cluster, name: &str) -> Result<(), Error> {
         if self.kinds.templates.get(cluster, "", name).is_some() {
             return Ok(());
-        }
-        // Not a name, so there is none; and a path is made of names only.
-        if !names::is_dns_subdomain(name) {
-            return Err(Error::NoTemplate(name.chars().take(253).collect()));
         }
         // The answer is final, so it is not given from a cache.
         let live = self.kinds.templates.get_live(cluster, "", name).await?;
@@ -364,6 +367,51 @@ impl Controller {
     }
 }
 
+/// Refuses what cannot work, before anything is asked of the server: names become parts of paths.
+fn check(request: &BindableResourcesRequest) -> Result<(), Error> {
+    let spec = &request.spec;
+    let identity = spec
+        .cluster_identity
+        .identity
+        .as_deref()
+        .unwrap_or_default();
+    names::check_identity(identity)
+        .map_err(|err| Error::Invalid(format!("spec.clusterIdentity.identity: {err}")))?;
+    let template = spec
+        .template_ref
+        .as_ref()
+        .map(|template| template.name.as_str());
+    let secret = spec.kubeconfig_secret_ref.as_ref();
+    for (field, name) in [
+        (
+            "spec.templateRef.name",
+            template.filter(|name| !name.is_empty()),
+        ),
+        (
+            "spec.kubeconfigSecretRef.name",
+            secret.map(|secret| secret.name.as_str()),
+        ),
+    ] {
+        if name.is_some_and(|name| !names::is_dns_subdomain(name)) {
+            return Err(Error::Invalid(format!(
+                "{field}: {:?} is not an object name; use lower-case letters, digits, '-' and '.'",
+                name.unwrap_or_default()
+            )));
+        }
+    }
+    let key = secret.map_or("", |secret| secret.key.as_str());
+    if !key
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
+        || key.len() > 253
+    {
+        return Err(Error::Invalid(
+            "spec.kubeconfigSecretRef.key: use letters, digits, '-', '_' and '.'".to_owned(),
+        ));
+    }
+    ttl(request).map(drop)
+}
+
 fn owns(request: &BindableResourcesRequest, meta: &ObjectMeta) -> bool {
     let owners = meta.owner_references.as_deref().unwrap_or_default();
     owners
@@ -391,23 +439,26 @@ fn ttl(request: &BindableResourcesRequest) -> Result<Option<Duration>, Error> {
     let Some(text) = request.spec.ttl_after_finished.as_deref() else {
         return Ok(None);
     };
-    let ttl = GoDuration::parse_non_negative(text).map_err(|_| {
-        // Anybody's text, of any length; the advice after it has to be seen.
-        let text: String = text.chars().take(40).collect();
-        Error::Invalid(format!(
-            "spec.ttlAfterFinished: {text:?} is not a duration; write a number and a unit, such as \
-             10m or 1h30m"
-        ))
-    })?;
-    Ok(Some(ttl.to_std()))
+    if let Ok(ttl) = GoDuration::parse_non_negative(text) {
+        return Ok(Some(ttl.to_std()));
+    }
+    // Anybody's text, of any length; the advice after it has to be seen.
+    let text: String = text.chars().take(40).collect();
+    Err(Error::Invalid(format!(
+        "spec.ttlAfterFinished: {text:?} is not a duration; write a number and a unit, such as 10m \
+         or 1h30m"
+    )))
 }
 
 /// What is left of a finished request's life; none if it has no end.
 fn time_left(request: &BindableResourcesRequest, now: Timestamp) -> Option<Duration> {
     let ttl = ttl(request).ok().flatten()?;
     let completed = request.status.as_ref()?.completion_time.as_ref()?.0;
-    let age = Duration::try_from(now.duration_since(completed)).unwrap_or_default();
-    Some(ttl.saturating_sub(age))
+    // A completion time in the future (a clock that was off) only makes the request live longer.
+    let lived = now.duration_since(completed);
+    let ahead = Duration::try_from(-lived).unwrap_or_default();
+    let lived = Duration::try_from(lived).unwrap_or_default();
+    Some(ttl.saturating_add(ahead).saturating_sub(lived))
 }
 
 fn succeeded(
@@ -459,6 +510,7 @@ mod tests {
             (Some("10s"), 104, Some(6)),
             (Some("10s"), 110, Some(0)),
             (Some("10s"), 999, Some(0)),
+            (Some("10s"), 70, Some(40)),
             (None, 999, None),
         ] {
             let left = time_left(&request(ttl, Some(100)), at(now));
@@ -478,6 +530,30 @@ mod tests {
             "spec.ttlAfterFinished: \"banana\" is not a duration; write a number and a unit, such \
              as 10m or 1h30m"
         );
+    }
+
+    #[test]
+    fn names_that_are_no_object_names_are_refused_before_anything_is_asked() {
+        let mut good = request(Some("10m"), None);
+        good.spec.cluster_identity.identity = Some("me".into());
+        assert!(check(&good).is_ok());
+        let place = |name: &str, key: &str| {
+            Some(SecretKeyRef {
+                name: name.into(),
+                key: key.into(),
+            })
+        };
+        let mut template = good.clone();
+        template.spec.template_ref = Some("real?x=,other".into());
+        let mut secret = good.clone();
+        secret.spec.kubeconfig_secret_ref = place("../x", "k");
+        let mut key = good.clone();
+        key.spec.kubeconfig_secret_ref = place("x", "a/b");
+        let mut identity = good.clone();
+        identity.spec.cluster_identity.identity = None;
+        for bad in [template, secret, key, identity] {
+            assert!(matches!(check(&bad), Err(Error::Invalid(_))), "{bad:?}");
+        }
     }
 
     #[test]

@@ -8,7 +8,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Resource as _;
 use serde_json::json;
@@ -22,6 +21,7 @@ use crate::runtime::cluster::{ClusterId, ObjKey};
 use crate::runtime::controller::Reconciler;
 use crate::runtime::error::{CallError, Cause, Retry};
 use crate::runtime::fleet::Cluster;
+use crate::runtime::kind::{Kind, Wire};
 use crate::runtime::queue::Queue;
 
 /// Condition: the cluster lets us do everything that we need.
@@ -29,6 +29,9 @@ const CLAIMS_ACCEPTED: &str = "PermissionClaimsAccepted";
 
 /// Condition: people may bind over HTTP.
 const USERS_ALLOWED: &str = "UsersAllowed";
+
+/// How long a deleted Cluster stays away: by then a workspace that is going has told.
+const RECREATE_AFTER: Duration = Duration::from_secs(10);
 
 /// Who may bind over HTTP, from the flags.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -51,8 +54,19 @@ pub(super) fn key(cluster: &ClusterId) -> ObjKey {
     ObjKey::new(cluster, "", keys::CLUSTER)
 }
 
-/// Asks for the Cluster when a role of ours of the right name changes.
+/// Asks for the Cluster when it or a role of ours of the right name changes.
 pub(super) fn subscribe(kinds: &Kinds, queue: &Arc<Queue>) {
+    let clusters = Arc::clone(queue);
+    kinds.clusters.subscribe(move |_, delta| {
+        let key = key(&delta.scope.cluster);
+        if delta.new.is_some() {
+            clusters.add(key);
+        } else {
+            // A workspace that is being deleted loses its objects one by one, and what we made anew
+            // there would hold up its end.
+            clusters.add_after(key, RECREATE_AFTER);
+        }
+    });
     let roles = Arc::clone(queue);
     kinds.cluster_roles.subscribe(move |_, delta| {
         if delta
@@ -97,6 +111,16 @@ pub(super) enum Error {
         /// The cluster.
         cluster: ClusterId,
     },
+}
+
+impl Error {
+    /// The reason of the condition.
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Call(_) => "RequestRefused",
+            Self::Foreign { .. } => "ForeignRole",
+        }
+    }
 }
 
 impl Reconciler for Controller {
@@ -154,65 +178,34 @@ impl Controller {
             block_owner_deletion: Some(true),
             ..owner
         };
-        let wanted = rbac::oidc_user_cluster_role(owner.clone());
-        let kind = &self.kinds.cluster_roles;
-        match kind.get(cluster, "", keys::OIDC_USER_ROLE) {
-            Some(known) if known.rules == wanted.rules => {}
-            Some(known) => {
-                let fixed = ClusterRole {
-                    rules: wanted.rules,
-                    ..(*known).clone()
-                };
-                kind.replace(cluster, &fixed).await?;
-            }
-            None => match kind.create(cluster, &wanted).await {
-                Err(CallError {
-                    cause: Cause::Exists,
-                    ..
-                }) => {
-                    let live = kind.get_live(cluster, "", keys::OIDC_USER_ROLE).await?;
-                    let live = adopt("clusterrole", cluster, object, live)?;
-                    kind.replace(
-                        cluster,
-                        &ClusterRole {
-                            rules: wanted.rules,
-                            ..live
-                        },
-                    )
-                    .await?;
-                }
-                result => drop(result?),
-            },
-        }
         let Subjects { groups, users } = &self.subjects;
-        let wanted = rbac::oidc_user_cluster_role_binding(owner, groups, users);
-        let kind = &self.kinds.cluster_role_bindings;
-        match kind.get(cluster, "", keys::OIDC_USER_ROLE) {
-            Some(known) if known.subjects == wanted.subjects => {}
-            Some(known) => {
-                let fixed = ClusterRoleBinding {
-                    subjects: wanted.subjects,
-                    ..(*known).clone()
-                };
-                kind.replace(cluster, &fixed).await?;
-            }
-            None => match kind.create(cluster, &wanted).await {
-                Err(CallError {
-                    cause: Cause::Exists,
-                    ..
-                }) => {
-                    let live = kind.get_live(cluster, "", keys::OIDC_USER_ROLE).await?;
-                    let live = adopt("clusterrolebinding", cluster, object, live)?;
-                    let fixed = ClusterRoleBinding {
-                        subjects: wanted.subjects,
-                        ..live
-                    };
-                    kind.replace(cluster, &fixed).await?;
-                }
-                result => drop(result?),
+        let role = rbac::oidc_user_cluster_role(owner.clone());
+        let binding = rbac::oidc_user_cluster_role_binding(owner, groups, users);
+        let kind = &self.kinds.cluster_roles;
+        put_right(
+            kind,
+            "clusterrole",
+            cluster,
+            object,
+            &role,
+            |known, wanted| {
+                known.rules.clone_from(&wanted.rules);
             },
-        }
-        Ok(())
+        )
+        .await?;
+        let kind = &self.kinds.cluster_role_bindings;
+        put_right(
+            kind,
+            "clusterrolebinding",
+            cluster,
+            object,
+            &binding,
+            |known, wanted| {
+                known.subjects.clone_from(&wanted.subjects);
+                known.role_ref.clone_from(&wanted.role_ref);
+            },
+        )
+        .await
     }
 
     /// Takes rights back that earlier flags gave.
@@ -256,9 +249,7 @@ impl Controller {
             .status
             .as_ref()
             .map_or(&[][..], |status| &status.conditions);
-        let users = users
-            .filter(|err| Self::retry(err) == Retry::Denied)
-            .map(ToString::to_string);
+        let users = users.filter(|err| Self::retry(err) == Retry::Denied);
         let wanted = plan(known, cluster, users, jiff::Timestamp::now());
         if let Some(conditions) = wanted {
             let status = json!({ "conditions": conditions });
@@ -278,34 +269,50 @@ fn is_owned(meta: &ObjectMeta, object: &v1alpha2::Cluster) -> bool {
         .any(|owner| Some(&owner.uid) == object.metadata.uid.as_ref())
 }
 
-/// Takes over a role that v0.8.1 made: it has no label, but our Cluster owns it.
-fn adopt<K>(
-    kind: &'static str,
+/// Creates an object of the name `kube-bind-oidc-user`, or makes the content of ours equal to the
+/// wanted. One that v0.8.1 made has no label, but our Cluster owns it; any other is left alone.
+async fn put_right<K: Wire + PartialEq>(
+    kind: &Kind<K>,
+    called: &'static str,
     cluster: &Cluster,
     object: &v1alpha2::Cluster,
-    live: Option<K>,
-) -> Result<K, Error>
-where
-    K: kube::Resource,
-{
-    match live {
-        Some(mut live) if is_owned(live.meta(), object) => {
-            let labels = live.meta_mut().labels.get_or_insert_default();
-            labels.insert(keys::LABEL_MANAGED.to_owned(), keys::TRUE.to_owned());
-            Ok(live)
-        }
-        _ => Err(Error::Foreign {
-            kind,
-            cluster: cluster.id.clone(),
-        }),
+    wanted: &K,
+    copy: fn(&mut K, &K),
+) -> Result<(), Error> {
+    let name = keys::OIDC_USER_ROLE;
+    let known = match kind.get(cluster, "", name) {
+        Some(known) => (*known).clone(),
+        None => match kind.create(cluster, wanted).await {
+            Ok(_) => return Ok(()),
+            Err(CallError {
+                cause: Cause::Exists,
+                ..
+            }) => {
+                let live = kind.get_live(cluster, "", name).await?;
+                live.filter(|live| is_owned(live.meta(), object))
+                    .ok_or_else(|| Error::Foreign {
+                        kind: called,
+                        cluster: cluster.id.clone(),
+                    })?
+            }
+            Err(err) => return Err(err.into()),
+        },
+    };
+    let mut fixed = known.clone();
+    copy(&mut fixed, wanted);
+    let labels = fixed.meta_mut().labels.get_or_insert_default();
+    labels.insert(keys::LABEL_MANAGED.to_owned(), keys::TRUE.to_owned());
+    if fixed != known {
+        kind.replace(cluster, &fixed).await?;
     }
+    Ok(())
 }
 
 /// The conditions to write: none where nothing is wrong and nothing was, which costs no request.
 fn plan(
     known: &[Condition],
     cluster: &Cluster,
-    users: Option<String>,
+    users: Option<&Error>,
     now: jiff::Timestamp,
 ) -> Option<Vec<Condition>> {
     let claims = (!cluster.info.missing.is_empty()).then(|| {
@@ -320,7 +327,11 @@ fn plan(
     let mut changed = false;
     for (type_, reason, problem) in [
         (CLAIMS_ACCEPTED, "PermissionClaimsMissing", claims),
-        (USERS_ALLOWED, "ForeignRole", users),
+        (
+            USERS_ALLOWED,
+            users.map_or("", Error::reason),
+            users.map(ToString::to_string),
+        ),
     ] {
         let condition = match problem {
             Some(message) => Condition::failed(type_, Severity::Error, reason, message),

@@ -46,7 +46,13 @@ impl Controller {
     }
 
     /// Notes the heartbeat of a binding; returns since when, by our own clock, it has been the same.
-    fn sight(&self, key: &ObjKey, heartbeat: Timestamp, now: Timestamp) -> Timestamp {
+    fn sight(
+        &self,
+        key: &ObjKey,
+        heartbeat: Timestamp,
+        was_healthy: bool,
+        now: Timestamp,
+    ) -> Timestamp {
         let mut sightings = self
             .sightings
             .lock()
@@ -61,8 +67,9 @@ impl Controller {
                 now
             }
             None => {
-                // The first look after a start: all there is to go by is the consumer's clock.
-                let seen = heartbeat.min(now);
+                // The first look after a start. One that was alive gets the benefit of the doubt: its
+                // clock may be off, and its heartbeats were not seen while we were away.
+                let seen = if was_healthy { now } else { heartbeat.min(now) };
                 sightings.insert(key.clone(), Sighting { heartbeat, seen });
                 seen
             }
@@ -87,9 +94,6 @@ impl Reconciler for Controller {
         cluster: &Cluster,
         key: &ObjKey,
     ) -> Result<Option<Duration>, CallError> {
-        if cluster.info.leaving {
-            return Ok(None);
-        }
         let Some(object) = self
             .kinds
             .cluster_bindings
@@ -98,12 +102,19 @@ impl Reconciler for Controller {
             self.forget(key);
             return Ok(None);
         };
+        if cluster.info.leaving {
+            return Ok(None);
+        }
         let now = Timestamp::now();
         let heartbeat = object
             .status
             .as_ref()
             .and_then(|s| s.last_heartbeat_time.as_ref());
-        let alive_since = heartbeat.map(|time| self.sight(key, time.0, now));
+        let was_healthy = object
+            .status
+            .as_ref()
+            .is_some_and(|status| conditions::is_true(&status.conditions, HEALTHY));
+        let alive_since = heartbeat.map(|time| self.sight(key, time.0, was_healthy, now));
         let plan = plan(&object, alive_since, now);
         if let Some(conditions) = plan.conditions {
             let status = json!({ "conditions": conditions });
@@ -156,8 +167,8 @@ fn healthy(
         return pending("FirstHeartbeatPending", "Waiting for first heartbeat");
     };
     let interval = status.heartbeat_interval.as_deref().unwrap_or_default();
-    let parsed = GoDuration::parse_non_negative(interval).map(GoDuration::to_std);
-    let interval_length = match parsed {
+    let parsed = GoDuration::parse_non_negative(interval);
+    let interval_length = match parsed.as_ref().map(|interval| interval.to_std()) {
         Ok(length) if !length.is_zero() => length,
         _ => {
             return pending(
@@ -170,7 +181,8 @@ fn healthy(
     let age = Duration::try_from(now.duration_since(alive_since)).unwrap_or_default();
     let Some(left) = limit.checked_sub(age).filter(|left| !left.is_zero()) else {
         let message = format!(
-            "Heartbeat timeout: expected heartbeat within {interval}, but last one has been at {}",
+            "Heartbeat timeout: expected heartbeat within {}, but last one has been at {}",
+            parsed.unwrap_or(GoDuration::ZERO),
             heartbeat.0
         );
         let timeout = Condition::failed(HEALTHY, Severity::Error, "HeartbeatTimeout", message);
@@ -336,9 +348,17 @@ mod tests {
             "ns",
             "cluster",
         );
-        assert_eq!(controller.sight(&key, at(50), at(1000)), at(50));
-        assert_eq!(controller.sight(&key, at(51), at(1001)), at(1001));
-        assert_eq!(controller.sight(&key, at(51), at(1002)), at(1001));
-        assert_eq!(controller.sight(&key, at(99_999), at(1003)), at(1003));
+        assert_eq!(controller.sight(&key, at(50), false, at(1000)), at(50));
+        assert_eq!(controller.sight(&key, at(51), false, at(1001)), at(1001));
+        assert_eq!(controller.sight(&key, at(51), false, at(1002)), at(1001));
+        assert_eq!(
+            controller.sight(&key, at(99_999), false, at(1003)),
+            at(1003)
+        );
+        let other = ObjKey {
+            name: "other".into(),
+            ..key
+        };
+        assert_eq!(controller.sight(&other, at(50), true, at(1000)), at(1000));
     }
 }

@@ -11,18 +11,17 @@ mod events;
 use std::sync::Arc;
 
 use kube::Resource;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::kinds::Kinds;
 use crate::onboarding::Onboarding;
 use crate::runtime::cache::Delta;
 use crate::runtime::cluster::ObjKey;
-use crate::runtime::controller::{Reconciler, spawn};
+use crate::runtime::controller::spawn;
 use crate::runtime::fleet::{Cluster, Fleet};
 use crate::runtime::kind::Kind;
 use crate::runtime::metrics::Metrics;
 use crate::runtime::queue::Queue;
+use crate::runtime::tasks::Tasks;
 
 pub use cluster::Subjects;
 
@@ -74,7 +73,6 @@ impl Controllers {
         let cluster_queue = Arc::new(Queue::default());
         let binding_queue = Arc::new(Queue::default());
         let request_queue = Arc::new(Queue::default());
-        itself(&kinds.clusters, &cluster_queue);
         cluster::subscribe(&kinds, &cluster_queue);
         itself(&kinds.cluster_bindings, &binding_queue);
         itself(&kinds.requests, &request_queue);
@@ -116,23 +114,13 @@ impl Controllers {
         })
     }
 
-    /// Starts the workers. They end after their current key when the token is cancelled.
-    pub fn start(
-        &self,
-        fleet: &Arc<Fleet>,
-        metrics: &Arc<Metrics>,
-        cancel: &CancellationToken,
-        tasks: &TaskTracker,
-    ) {
-        fn run<R: Reconciler>(
-            (reconciler, queue): &(Arc<R>, Arc<Queue>),
-            (fleet, metrics): (&Arc<Fleet>, &Arc<Metrics>),
-            (cancel, tasks): (&CancellationToken, &TaskTracker),
-        ) {
-            spawn(reconciler, queue, fleet, metrics, WORKERS, cancel, tasks);
-        }
-        run(&self.cluster, (fleet, metrics), (cancel, tasks));
-        run(&self.cluster_binding, (fleet, metrics), (cancel, tasks));
-        run(&self.request, (fleet, metrics), (cancel, tasks));
+    /// Starts the workers. They end after their current key when the tasks are stopped.
+    pub fn start(&self, fleet: &Arc<Fleet>, metrics: &Arc<Metrics>, tasks: &Tasks) {
+        let (reconciler, queue) = &self.cluster;
+        spawn(reconciler, queue, fleet, metrics, WORKERS, tasks);
+        let (reconciler, queue) = &self.cluster_binding;
+        spawn(reconciler, queue, fleet, metrics, WORKERS, tasks);
+        let (reconciler, queue) = &self.request;
+        spawn(reconciler, queue, fleet, metrics, WORKERS, tasks);
     }
 }

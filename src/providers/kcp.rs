@@ -112,11 +112,11 @@ fn is_granted(claim: &Claim, binding: &ApiBinding) -> bool {
         .export_permission_claims
         .iter()
         .find(|c| same(&c.group, &c.resource));
-    let accepted = binding
-        .spec
-        .permission_claims
-        .iter()
-        .find(|c| same(&c.claim.claim.group, &c.claim.claim.resource) && c.is_accepted());
+    let accepted = binding.spec.permission_claims.iter().find(|c| {
+        same(&c.claim.claim.group, &c.claim.claim.resource)
+            && c.is_accepted()
+            && c.claim.selector.match_all
+    });
     let (Some(exported), Some(accepted)) = (exported, accepted) else {
         return false;
     };
@@ -181,11 +181,15 @@ impl Kcp {
         let mut urls = Vec::new();
         for endpoint in endpoints.into_iter().flatten() {
             match endpoint.url.trim_end_matches('/').parse::<Uri>() {
-                Ok(url) if ExportRef::of_url(&url).is_some() => urls.push(url),
+                Ok(url)
+                    if ExportRef::of_url(&url).is_some() && url.scheme_str() == Some("https") =>
+                {
+                    urls.push(url);
+                }
                 _ => tracing::warn!(
                     url = endpoint.url,
                     slice = self.slice,
-                    "endpoint is left out: its URL does not end in /services/apiexport/<cluster>/<export>"
+                    "endpoint is left out: its URL is not https://<host>/services/apiexport/<cluster>/<export>"
                 ),
             }
         }
@@ -197,8 +201,13 @@ impl Kcp {
             );
         }
         let specs = urls.iter().map(|url| self.endpoint(url)).collect();
-        fleet.set_endpoints(specs)?;
-        Ok(())
+        match fleet.set_endpoints(specs) {
+            Err(err) if fleet.has_endpoints() => {
+                tracing::warn!("{err}; going on with the other endpoints");
+                Ok(())
+            }
+            result => Ok(result?),
+        }
     }
 
     async fn follow_slice(

@@ -3,7 +3,6 @@
 //! Resource versions are compared within one endpoint only: behind one endpoint is one store
 //! (for kcp: one shard), so a higher version is newer there; between endpoints they mean nothing.
 
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -58,6 +57,8 @@ enum Entry<C> {
 
 struct EndpointCache<C> {
     synced: bool,
+    /// The newest version that the watch showed: an object that is not here and is older was deleted.
+    newest: u64,
     clusters: HashMap<ClusterId, BTreeMap<Name, Entry<C>>>,
 }
 
@@ -65,6 +66,7 @@ impl<C> Default for EndpointCache<C> {
     fn default() -> Self {
         Self {
             synced: false,
+            newest: 0,
             clusters: HashMap::new(),
         }
     }
@@ -90,6 +92,16 @@ pub enum Decoded<C> {
     Object(C),
     /// One that could not be decoded, and why.
     Unreadable(Box<ObjectMeta>, String),
+}
+
+impl<C: Resource> Decoded<C> {
+    /// The metadata, which is known either way.
+    pub fn meta(&self) -> &ObjectMeta {
+        match self {
+            Self::Object(object) => object.meta(),
+            Self::Unreadable(meta, _) => meta,
+        }
+    }
 }
 
 /// Objects of a list in progress.
@@ -120,6 +132,13 @@ impl<C: Resource> Entry<C> {
         match self {
             Self::Object { object, .. } => version_of(object.meta()),
             Self::Unreadable { version } => *version,
+        }
+    }
+
+    fn written(&self) -> Option<Instant> {
+        match self {
+            Self::Object { written, .. } => *written,
+            Self::Unreadable { .. } => None,
         }
     }
 
@@ -189,27 +208,51 @@ impl<C: Resource> Cache<C> {
     /// Takes over one object that a watch reported.
     pub fn apply(&self, scope: &Scope, decoded: Decoded<C>) -> Option<Delta<C>> {
         let mut endpoints = self.write();
-        let cluster = cluster_mut(&mut endpoints, scope);
-        apply_one(cluster, scope, decoded, None)
+        let endpoint = endpoints.entry(scope.endpoint).or_default();
+        endpoint.newest = endpoint.newest.max(version_of(decoded.meta()));
+        let objects = endpoint.clusters.entry(scope.cluster.clone()).or_default();
+        put(objects, scope, decoded, Newer::Wins(None))
     }
 
-    /// Takes over the response to a write of ours.
+    /// Takes over the response to a write of ours, unless the watch has gone past it: then the object
+    /// was deleted meanwhile, and nobody would ever tell us again.
     pub fn observe_write(&self, scope: &Scope, object: C) -> Option<Delta<C>> {
         let mut endpoints = self.write();
-        let cluster = cluster_mut(&mut endpoints, scope);
-        apply_one(
-            cluster,
+        let endpoint = endpoints.get_mut(&scope.endpoint)?;
+        let objects = endpoint.clusters.entry(scope.cluster.clone()).or_default();
+        let gone = !objects.contains_key(&name_of(object.meta()));
+        if gone && version_of(object.meta()) <= endpoint.newest {
+            return None;
+        }
+        put(
+            objects,
             scope,
             Decoded::Object(object),
-            Some(Instant::now()),
+            Newer::Wins(Some(Instant::now())),
         )
+    }
+
+    /// Drops an object that the server says does not exist, if it is still the one that was seen.
+    pub fn vanished(&self, scope: &Scope, seen: &ObjectMeta) {
+        let mut endpoints = self.write();
+        let objects = endpoints
+            .get_mut(&scope.endpoint)
+            .and_then(|endpoint| endpoint.clusters.get_mut(&scope.cluster));
+        let Some(objects) = objects else { return };
+        let name = name_of(seen);
+        let known = objects.get(&name).and_then(Entry::object);
+        if known.is_some_and(|known| known.meta().uid == seen.uid) {
+            objects.remove(&name);
+        }
     }
 
     /// Removes an object that a watch reported as deleted, unless a newer one of the same name is
     /// known.
     pub fn remove(&self, scope: &Scope, meta: &ObjectMeta) -> Option<Delta<C>> {
         let mut endpoints = self.write();
-        let clusters = &mut endpoints.get_mut(&scope.endpoint)?.clusters;
+        let endpoint = endpoints.get_mut(&scope.endpoint)?;
+        endpoint.newest = endpoint.newest.max(version_of(meta));
+        let clusters = &mut endpoint.clusters;
         let objects = clusters.get_mut(&scope.cluster)?;
         let name = name_of(meta);
         if objects.get(&name)?.version() > version_of(meta) {
@@ -226,35 +269,47 @@ impl<C: Resource> Cache<C> {
         })
     }
 
-    /// Replaces what is known through an endpoint by a complete list; the differences come back.
-    /// What we wrote after the list began stays.
+    /// Replaces what is known through an endpoint by a complete list; the differences come back. The
+    /// list is the truth even where its versions are lower (a server restored from a backup), except
+    /// for what we wrote after it began.
     pub fn replace(&self, endpoint: EndpointId, snapshot: Snapshot<C>) -> Vec<Delta<C>> {
         let mut endpoints = self.write();
         let mut deltas = Vec::new();
         let mut listed: HashMap<ClusterId, HashSet<Name>> = HashMap::new();
+        endpoints.entry(endpoint).or_default().newest = 0;
         for (cluster, decoded) in snapshot.objects {
-            let meta = match &decoded {
-                Decoded::Object(object) => object.meta(),
-                Decoded::Unreadable(meta, _) => meta,
-            };
             listed
                 .entry(cluster.clone())
                 .or_default()
-                .insert(name_of(meta));
+                .insert(name_of(decoded.meta()));
+            let known = endpoints.entry(endpoint).or_default();
+            known.newest = known.newest.max(version_of(decoded.meta()));
+            let objects = known.clusters.entry(cluster.clone()).or_default();
             let scope = Scope { endpoint, cluster };
-            let objects = cluster_mut(&mut endpoints, &scope);
-            deltas.extend(apply_one(objects, &scope, decoded, None));
+            deltas.extend(put(
+                objects,
+                &scope,
+                decoded,
+                Newer::UnlessWrittenSince(snapshot.began),
+            ));
         }
         let known = endpoints.entry(endpoint).or_default();
         known.synced = true;
         for (cluster, objects) in &mut known.clusters {
             let listed = listed.remove(cluster).unwrap_or_default();
             objects.retain(|name, entry| {
-                let ours = matches!(entry, Entry::Object { written: Some(at), .. } if *at >= snapshot.began);
+                let ours = entry.written().is_some_and(|at| at >= snapshot.began);
                 let keep = ours || listed.contains(name);
                 if !keep && let Some(old) = entry.object() {
-                    let scope = Scope { endpoint, cluster: cluster.clone() };
-                    deltas.push(Delta { scope, old: Some(Arc::clone(old)), new: None });
+                    let scope = Scope {
+                        endpoint,
+                        cluster: cluster.clone(),
+                    };
+                    deltas.push(Delta {
+                        scope,
+                        old: Some(Arc::clone(old)),
+                        new: None,
+                    });
                 }
                 keep
             });
@@ -270,38 +325,44 @@ impl<C: Resource> Cache<C> {
     }
 }
 
-fn cluster_mut<'a, C>(
-    endpoints: &'a mut HashMap<EndpointId, EndpointCache<C>>,
-    scope: &Scope,
-) -> &'a mut BTreeMap<Name, Entry<C>> {
-    endpoints
-        .entry(scope.endpoint)
-        .or_default()
-        .clusters
-        .entry(scope.cluster.clone())
-        .or_default()
+/// Which of two copies stays.
+#[derive(Clone, Copy)]
+enum Newer {
+    /// The one with the higher version; the new one was written by us at this time, or read.
+    Wins(Option<Instant>),
+    /// The new one, unless we wrote the other after this.
+    UnlessWrittenSince(Instant),
 }
 
-fn apply_one<C: Resource>(
+fn put<C: Resource>(
     objects: &mut BTreeMap<Name, Entry<C>>,
     scope: &Scope,
     decoded: Decoded<C>,
-    written: Option<Instant>,
+    which: Newer,
 ) -> Option<Delta<C>> {
-    let (name, version) = match &decoded {
-        Decoded::Object(object) => (name_of(object.meta()), version_of(object.meta())),
-        Decoded::Unreadable(meta, _) => (name_of(meta), version_of(meta)),
-    };
+    let (name, version) = (name_of(decoded.meta()), version_of(decoded.meta()));
     let known = objects.get_mut(&name);
-    match known.as_ref().map(|entry| entry.version().cmp(&version)) {
-        Some(Ordering::Greater) => return None,
-        Some(Ordering::Equal) => return known.and_then(|entry| echo(entry, scope, written)),
-        Some(Ordering::Less) | None => {}
+    if let Some(known) = known {
+        let stays = match which {
+            _ if known.version() == version => return echo(known, scope, which),
+            Newer::Wins(_) => known.version() > version,
+            Newer::UnlessWrittenSince(began) => {
+                known.version() > version && known.written().is_some_and(|at| at >= began)
+            }
+        };
+        if stays {
+            return None;
+        }
     }
-    let old = known.as_deref().and_then(Entry::object).cloned();
+    let old = objects.get(&name).and_then(Entry::object).cloned();
     match decoded {
         Decoded::Object(object) => {
             let object = Arc::new(object);
+            let written = if let Newer::Wins(written) = which {
+                written
+            } else {
+                None
+            };
             objects.insert(
                 name,
                 Entry::Object {
@@ -325,26 +386,19 @@ fn apply_one<C: Resource>(
 
 /// Reports an object of ours when a watch or a list shows it for the first time: whoever wrote it
 /// knows, but the controllers of its kind have not heard of it yet.
-fn echo<C: Resource>(
-    entry: &mut Entry<C>,
-    scope: &Scope,
-    written: Option<Instant>,
-) -> Option<Delta<C>> {
-    let Entry::Object {
-        object,
-        written: unseen,
-    } = entry
-    else {
+fn echo<C>(known: &mut Entry<C>, scope: &Scope, which: Newer) -> Option<Delta<C>> {
+    let Entry::Object { object, written } = known else {
         return None;
     };
-    if written.is_some() {
+    if matches!(which, Newer::Wins(Some(_))) {
         return None;
     }
-    unseen.take()?;
+    written.take()?;
+    let both = || Some(Arc::clone(object));
     Some(Delta {
         scope: scope.clone(),
-        old: Some(Arc::clone(object)),
-        new: Some(Arc::clone(object)),
+        old: both(),
+        new: both(),
     })
 }
 
@@ -422,23 +476,11 @@ mod tests {
     async fn an_older_copy_never_replaces_what_we_wrote() {
         let cache = Cache::default();
         let a = scope("a");
+        cache.mark_synced(a.endpoint);
         assert!(cache.observe_write(&a, map("x", "10")).is_some());
         assert!(cache.apply(&a, Decoded::Object(map("x", "9"))).is_none());
         assert!(cache.remove(&a, &map("x", "9").metadata).is_none());
         assert_eq!(names(&cache, &a), pairs(&[("x", "10")]));
-    }
-
-    #[tokio::test]
-    async fn what_we_wrote_is_reported_once_when_the_watch_shows_it() {
-        let cache = Cache::default();
-        let a = scope("a");
-        let shown = || Decoded::Object(map("x", "10"));
-        cache.observe_write(&a, map("x", "10"));
-        let delta = cache.apply(&a, shown()).unwrap();
-        assert_eq!(delta.new, Some(Arc::new(map("x", "10"))));
-        assert!(cache.apply(&a, shown()).is_none());
-        assert!(cache.observe_write(&a, map("x", "10")).is_none());
-        assert!(cache.apply(&a, shown()).is_none());
     }
 
     #[tokio::test(start_paused = true)]
@@ -464,6 +506,49 @@ mod tests {
             .collect();
         gone.sort();
         assert_eq!(gone, ["gone", "old-write"]);
+    }
+
+    #[tokio::test]
+    async fn what_we_wrote_is_reported_once_when_the_watch_shows_it() {
+        let cache = Cache::default();
+        let a = scope("a");
+        cache.mark_synced(a.endpoint);
+        let shown = || Decoded::Object(map("x", "10"));
+        cache.observe_write(&a, map("x", "10"));
+        let delta = cache.apply(&a, shown()).unwrap();
+        assert_eq!(delta.new, Some(Arc::new(map("x", "10"))));
+        assert!(cache.apply(&a, shown()).is_none());
+        assert!(cache.observe_write(&a, map("x", "10")).is_none());
+        assert!(cache.apply(&a, shown()).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_late_answer_to_a_write_does_not_bring_a_deleted_object_back() {
+        let cache = Cache::default();
+        let a = scope("a");
+        cache.apply(&a, Decoded::Object(map("x", "10")));
+        cache.remove(&a, &map("x", "11").metadata);
+        assert!(cache.observe_write(&a, map("x", "10")).is_none());
+        assert_eq!(names(&cache, &a), []);
+        assert!(cache.observe_write(&a, map("x", "12")).is_some());
+        cache.vanished(&a, &map("x", "12").metadata);
+        assert_eq!(names(&cache, &a), []);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_of_a_restored_server_is_the_truth() {
+        let cache = Cache::default();
+        let a = scope("a");
+        cache.apply(&a, Decoded::Object(map("x", "1000")));
+        tokio::time::advance(std::time::Duration::from_secs(1)).await;
+        let objects = vec![(a.cluster.clone(), Decoded::Object(map("x", "7")))];
+        let began = Instant::now();
+        assert_eq!(
+            cache.replace(a.endpoint, Snapshot { began, objects }).len(),
+            1
+        );
+        assert_eq!(names(&cache, &a), pairs(&[("x", "7")]));
+        assert!(cache.apply(&a, Decoded::Object(map("x", "8"))).is_some());
     }
 
     #[tokio::test]

@@ -7,14 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::cluster::ObjKey;
 use super::error::{Retry, shortened};
 use super::fleet::{Cluster, Fleet};
 use super::metrics::Metrics;
 use super::queue::{Outcome, Queue};
+use super::tasks::Tasks;
 
 /// One kind of work.
 pub trait Reconciler: Send + Sync + 'static {
@@ -36,15 +35,14 @@ pub trait Reconciler: Send + Sync + 'static {
     fn retry(error: &Self::Error) -> Retry;
 }
 
-/// Starts workers for a reconciler. They end after their current key when the token is cancelled.
+/// Starts workers for a reconciler. They end after their current key when the tasks are stopped.
 pub fn spawn<R: Reconciler>(
     reconciler: &Arc<R>,
     queue: &Arc<Queue>,
     fleet: &Arc<Fleet>,
     metrics: &Arc<Metrics>,
     workers: usize,
-    cancel: &CancellationToken,
-    tasks: &TaskTracker,
+    tasks: &Tasks,
 ) {
     for _ in 0..workers {
         let worker = Worker {
@@ -53,17 +51,21 @@ pub fn spawn<R: Reconciler>(
             fleet: Arc::clone(fleet),
             metrics: Arc::clone(metrics),
         };
-        let cancel = cancel.clone();
-        tasks.spawn(async move {
-            loop {
-                let key = tokio::select! {
-                    biased;
-                    () = cancel.cancelled() => return,
-                    key = worker.queue.next() => key,
-                };
-                worker.work(&key).await;
-            }
-        });
+        let cancel = tasks.cancelled().clone();
+        tasks.spawn(
+            format!("a worker of {}", R::NAME),
+            tasks.cancelled(),
+            async move {
+                loop {
+                    let key = tokio::select! {
+                        biased;
+                        () = cancel.cancelled() => return,
+                        key = worker.queue.next() => key,
+                    };
+                    worker.work(&key).await;
+                }
+            },
+        );
     }
 }
 
@@ -107,9 +109,13 @@ impl<R: Reconciler> Worker<R> {
 fn report<R: Reconciler>(cluster: &Cluster, key: &ObjKey, err: &R::Error, retry: Retry) {
     let path = cluster.display();
     let err = shortened(err.to_string());
-    if retry == Retry::Conflict {
-        tracing::debug!(controller = R::NAME, %key, path, "{err}");
-    } else {
-        tracing::warn!(controller = R::NAME, %key, path, retry = retry.label(), "{err}");
+    match retry {
+        // Conflicts pass by themselves; a mistake in an object is told in its condition, to its author.
+        Retry::Conflict | Retry::Terminal => {
+            tracing::debug!(controller = R::NAME, %key, path, retry = retry.label(), "{err}");
+        }
+        Retry::Transient | Retry::Denied => {
+            tracing::warn!(controller = R::NAME, %key, path, retry = retry.label(), "{err}");
+        }
     }
 }

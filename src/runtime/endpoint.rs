@@ -105,6 +105,8 @@ pub fn client_config(mut config: kube::Config) -> kube::Config {
     config.default_retry = false;
     config.connect_timeout = Some(Duration::from_secs(10));
     config.read_timeout = Some(READ_TIMEOUT);
+    // Else the time that a connection idles in the pool counts against the next answer.
+    config.reset_reader_on_write = true;
     config
         .headers
         .retain(|(name, _)| name != http::header::USER_AGENT);

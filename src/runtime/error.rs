@@ -23,7 +23,7 @@ impl Retry {
     #[must_use]
     pub fn pauses(self) -> Option<(Duration, Duration)> {
         match self {
-            Self::Conflict => Some((Duration::from_millis(20), Duration::from_secs(5))),
+            Self::Conflict => Some((Duration::from_millis(20), Duration::from_mins(1))),
             Self::Transient => Some((Duration::from_millis(200), Duration::from_mins(1))),
             Self::Denied => Some((Duration::from_secs(2), Duration::from_mins(5))),
             Self::Terminal => None,

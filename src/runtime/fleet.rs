@@ -17,6 +17,7 @@ use super::cache::Scope;
 use super::cluster::ClusterId;
 use super::endpoint::{ConnectError, Endpoint, EndpointId, EndpointSpec};
 use super::metrics::Metrics;
+use super::tasks::Tasks;
 
 /// How long an endpoint that left the provider's list is kept going.
 pub const HOLD: Duration = Duration::from_mins(5);
@@ -99,8 +100,17 @@ struct Running {
     lost_since: Option<Instant>,
     ready: bool,
     /// Kinds whose watch fails, and why: said once for all kinds that fail alike.
-    troubles: HashMap<&'static str, String>,
+    troubles: HashMap<&'static str, Trouble>,
 }
+
+/// A watch that fails.
+struct Trouble {
+    what: String,
+    since: Instant,
+}
+
+/// Shorter troubles do not make the process unready.
+const GRACE: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
 struct State {
@@ -127,13 +137,14 @@ impl State {
 
     fn handle(&self, id: &ClusterId) -> Option<Cluster> {
         let through = self.engaged.get(id)?;
-        // A workspace that moves between shards is seen through both for a while: the endpoint that
-        // was made last is the better guess, and a wrong one only costs an error and a retry.
+        // A workspace that moves between shards is seen through both for a while. An endpoint that is
+        // still published is the better guess, then the one that was made last; when the other one
+        // lets go of the workspace its objects are looked at again.
         let (endpoint, info) = through
             .iter()
             .filter_map(|(endpoint, info)| Some((self.find(*endpoint)?, info)))
             .filter(|(running, _)| running.ready)
-            .max_by_key(|(running, _)| running.endpoint.id())?;
+            .max_by_key(|(running, _)| (running.lost_since.is_none(), running.endpoint.id()))?;
         let endpoint = Arc::clone(&endpoint.endpoint);
         Some(Cluster::new(id.clone(), endpoint, Arc::clone(info)))
     }
@@ -144,29 +155,26 @@ pub struct Fleet {
     sources: Vec<Arc<dyn Source>>,
     listeners: Vec<Listener>,
     metrics: Arc<Metrics>,
-    cancel: CancellationToken,
-    failed: tokio::sync::watch::Sender<Option<String>>,
+    tasks: Tasks,
     state: Mutex<State>,
 }
 
 impl Fleet {
     /// A fleet that runs these sources for each endpoint, tells the listeners when a cluster becomes
-    /// served or what is known about it changes, and stops with the token.
+    /// served or what is known about it changes, and stops with the tasks.
     #[must_use]
     pub fn new(
         sources: Vec<Arc<dyn Source>>,
         listeners: Vec<Listener>,
         metrics: Arc<Metrics>,
-        cancel: CancellationToken,
+        tasks: Tasks,
     ) -> Arc<Self> {
-        let (failed, _) = tokio::sync::watch::channel(None);
         let state = Mutex::default();
         Arc::new(Self {
             sources,
             listeners,
             metrics,
-            cancel,
-            failed,
+            tasks,
             state,
         })
     }
@@ -178,10 +186,23 @@ impl Fleet {
     /// Makes the running endpoints equal to the wanted ones: new ones start, those that left are
     /// held, those that came back go on as if nothing had happened.
     pub fn set_endpoints(self: &Arc<Self>, wanted: Vec<EndpointSpec>) -> Result<(), ConnectError> {
-        let mut result = Ok(());
         let urls: Vec<String> = wanted.iter().map(EndpointSpec::url).collect();
+        // Making a client may read files and run a credential plugin: not under the lock.
+        let known: Vec<String> = self.state().endpoints.keys().cloned().collect();
+        let mut result = Ok(());
+        let mut made = Vec::new();
+        for spec in wanted
+            .into_iter()
+            .filter(|spec| !known.contains(&spec.url()))
+        {
+            match Endpoint::connect(spec, &self.metrics) {
+                Ok(endpoint) => made.push(Arc::new(endpoint)),
+                Err(err) => result = Err(err),
+            }
+        }
         let mut state = self.state();
         state.discovered = true;
+        state.waiting = None;
         for (url, running) in &mut state.endpoints {
             if urls.contains(url) {
                 if running.lost_since.take().is_some() {
@@ -193,23 +214,18 @@ impl Fleet {
                     "endpoint is no longer published; holding it, nothing is deleted");
             }
         }
-        for spec in wanted {
-            let url = spec.url();
-            if state.endpoints.contains_key(&url) {
-                continue;
+        for endpoint in made {
+            let url = endpoint.url().to_owned();
+            tracing::info!(endpoint = %url, "endpoint added");
+            if let Some(cluster) = endpoint.only_cluster() {
+                state
+                    .engaged
+                    .entry(cluster)
+                    .or_default()
+                    .insert(endpoint.id(), Arc::default());
             }
-            match Endpoint::connect(spec, &self.metrics) {
-                Ok(endpoint) => {
-                    tracing::info!(endpoint = %url, "endpoint added");
-                    let running = self.start(Arc::new(endpoint));
-                    if let Some(cluster) = running.endpoint.only_cluster() {
-                        let through = state.engaged.entry(cluster).or_default();
-                        through.insert(running.endpoint.id(), Arc::default());
-                    }
-                    state.endpoints.insert(url, running);
-                }
-                Err(err) => result = Err(err),
-            }
+            let running = self.start(endpoint);
+            state.endpoints.insert(url, running);
         }
         self.count(&state);
         result
@@ -232,38 +248,39 @@ impl Fleet {
             next = Some(next.map_or(left, |known| known.min(left)));
             true
         });
-        for through in state.engaged.values_mut() {
+        let mut elsewhere = Vec::new();
+        for (id, through) in &mut state.engaged {
+            let before = through.len();
             through.retain(|endpoint, _| !retired.contains(endpoint));
+            if through.len() != before {
+                elsewhere.push(id.clone());
+            }
         }
         state.engaged.retain(|_, through| !through.is_empty());
         self.count(&state);
+        let handles: Vec<Cluster> = elsewhere.iter().filter_map(|id| state.handle(id)).collect();
         drop(state);
         for endpoint in retired {
             for source in &self.sources {
                 source.forget(endpoint);
             }
         }
+        for handle in &handles {
+            self.tell(handle);
+        }
         next
     }
 
     fn start(self: &Arc<Self>, endpoint: Arc<Endpoint>) -> Running {
-        let cancel = self.cancel.child_token();
+        let cancel = self.tasks.cancelled().child_token();
         for source in &self.sources {
-            let fleet = Arc::clone(self);
-            let source = Arc::clone(source);
-            let endpoint = Arc::clone(&endpoint);
-            let cancel = cancel.clone();
-            tokio::spawn(async move {
-                let name = source.name();
-                let watch = tokio::spawn(source.watch(Arc::clone(&fleet), endpoint));
-                let abort = watch.abort_handle();
+            let name = format!("the watch of {}", source.name());
+            let watch = Arc::clone(source).watch(Arc::clone(self), Arc::clone(&endpoint));
+            let until = cancel.clone();
+            self.tasks.spawn(name, &cancel, async move {
                 tokio::select! {
-                    () = cancel.cancelled() => abort.abort(),
-                    _ = watch => {
-                        // A watch has no end of its own, so this is a bug, and going on would mean
-                        // to act on a cache that no longer moves.
-                        let _ = fleet.failed.send(Some(format!("the watch of {name} ended")));
-                    }
+                    () = until.cancelled() => {}
+                    () = watch => {}
                 }
             });
         }
@@ -281,7 +298,7 @@ impl Fleet {
         loop {
             let next = self.retire_lost().unwrap_or(HOLD);
             tokio::select! {
-                () = self.cancel.cancelled() => return,
+                () = self.tasks.cancelled().cancelled() => return,
                 () = tokio::time::sleep(next) => {}
             }
         }
@@ -302,14 +319,24 @@ impl Fleet {
         let Some(running) = state.find_mut(endpoint) else {
             return;
         };
-        if !running.troubles.values().any(|known| known == what) {
+        if !running.troubles.values().any(|known| known.what == what) {
             tracing::warn!(
                 endpoint = running.endpoint.url(),
                 kind,
                 "watch failed: {what}; trying again"
             );
         }
-        running.troubles.insert(kind, what.to_owned());
+        let since = running
+            .troubles
+            .get(kind)
+            .map_or_else(Instant::now, |known| known.since);
+        running.troubles.insert(
+            kind,
+            Trouble {
+                what: what.to_owned(),
+                since,
+            },
+        );
     }
 
     /// Notes that a kind's watch works.
@@ -337,15 +364,6 @@ impl Fleet {
             .map(|running| Arc::clone(&running.endpoint))
     }
 
-    /// Waits until a task that must not end has ended, and says which.
-    pub async fn failed(&self) -> String {
-        let mut failed = self.failed.subscribe();
-        match failed.wait_for(Option::is_some).await {
-            Ok(what) => what.clone().unwrap_or_default(),
-            Err(_) => "the fleet is gone".to_owned(),
-        }
-    }
-
     /// Says that a cluster is served through an endpoint, or that something about it changed.
     pub fn engage(&self, endpoint: EndpointId, id: &ClusterId, info: ClusterInfo) {
         let mut state = self.state();
@@ -366,19 +384,26 @@ impl Fleet {
         }
     }
 
-    /// Says that a cluster is no longer served through an endpoint.
+    /// Says that a cluster is no longer served through an endpoint. Where another one serves it, its
+    /// objects are looked at again, because until now they were looked up through the first.
     pub fn disengage(&self, endpoint: EndpointId, id: &ClusterId) {
         let mut state = self.state();
         let Some(through) = state.engaged.get_mut(id) else {
             return;
         };
-        if through.remove(&endpoint).is_some() {
-            tracing::info!(cluster = %id, "cluster disengaged");
+        if through.remove(&endpoint).is_none() {
+            return;
         }
         if through.is_empty() {
+            tracing::info!(cluster = %id, "cluster disengaged");
             state.engaged.remove(id);
         }
         self.count(&state);
+        let handle = state.handle(id);
+        drop(state);
+        if let Some(handle) = handle {
+            self.tell(&handle);
+        }
     }
 
     /// To be called by a source when its kind is synced through an endpoint: once all are, the
@@ -430,20 +455,29 @@ impl Fleet {
             return vec![format!("endpoints: {waiting}")];
         }
         let mut reasons = Vec::new();
-        for running in state.endpoints.values().filter(|running| !running.ready) {
-            let id = running.endpoint.id();
-            let waiting: Vec<&str> = self
-                .sources
-                .iter()
-                .filter(|s| !s.synced(id))
-                .map(|s| s.name())
-                .collect();
-            let why = running.troubles.values().next().map_or("", String::as_str);
-            let url = running.endpoint.url();
-            let waiting = waiting.join(", ");
-            reasons.push(format!(
-                "{url}: waiting for the first list of {waiting} {why}"
-            ));
+        for running in state.endpoints.values() {
+            let (id, url) = (running.endpoint.id(), running.endpoint.url());
+            let unread = self.sources.iter().filter(|source| !source.synced(id));
+            let unread: Vec<&str> = unread.map(|source| source.name()).collect();
+            let why = running
+                .troubles
+                .values()
+                .map(|trouble| trouble.what.as_str())
+                .next();
+            let why = why.map_or_else(String::new, |why| format!(": {why}"));
+            if !running.ready {
+                reasons.push(format!(
+                    "{url}: waiting for the first list of {}{why}",
+                    unread.join(", ")
+                ));
+            } else if running
+                .troubles
+                .values()
+                .any(|trouble| trouble.since.elapsed() > GRACE)
+            {
+                let kinds: Vec<&str> = running.troubles.keys().copied().collect();
+                reasons.push(format!("{url}: cannot watch {}{why}", kinds.join(", ")));
+            }
         }
         reasons
     }

@@ -6,7 +6,6 @@
 //! resourceVersion, so that fields unknown to our types survive. Deletes carry the UID.
 
 use std::fmt::Debug;
-use std::future::Future;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -30,13 +29,8 @@ use super::fleet::{Cluster, Fleet};
 /// What a controller does with a change of an object: usually, to queue keys.
 pub type Subscriber<C> = Box<dyn Fn(&Arc<Fleet>, &Delta<C>) + Send + Sync>;
 
-pub(super) type EventStream<C> = BoxStream<'static, watcher::Result<watcher::Event<Box<Read<C>>>>>;
-
-/// One object as read off a watch, with its metadata where it could not be decoded.
-#[derive(Debug)]
-pub(super) struct Read<C> {
-    pub(super) decoded: Decoded<C>,
-}
+pub(super) type EventStream<C> =
+    BoxStream<'static, watcher::Result<watcher::Event<Box<Decoded<C>>>>>;
 
 /// The bounds that every kind on the wire meets.
 pub trait Wire:
@@ -231,7 +225,8 @@ where
         let key = ObjKey::of(&cluster.id, object.meta());
         let request = body(object, Action::Create, &key, K::kind(&()).as_ref())
             .map(|body| path::<K>(&key.namespace).create(&PostParams::default(), body))?;
-        self.write(cluster, request, Action::Create, &key).await
+        self.write(cluster, request, Action::Create, &key, None)
+            .await
     }
 
     /// Replaces an object by this one, which carries the resourceVersion that was seen.
@@ -240,7 +235,8 @@ where
         let request = body(object, Action::Replace, &key, K::kind(&()).as_ref()).map(|body| {
             path::<K>(&key.namespace).replace(&key.name, &PostParams::default(), body)
         })?;
-        self.write(cluster, request, Action::Replace, &key).await
+        self.write(cluster, request, Action::Replace, &key, Some(object.meta()))
+            .await
     }
 
     /// Merges these fields into an object, unless it changed since `seen`.
@@ -255,7 +251,8 @@ where
         fields["metadata"]["resourceVersion"] = json!(seen.resource_version);
         let patch = kube::api::Patch::Merge(&fields);
         let request = path::<K>(&key.namespace).patch(&key.name, &PatchParams::default(), &patch);
-        self.write(cluster, request, Action::Patch, &key).await
+        self.write(cluster, request, Action::Patch, &key, Some(seen))
+            .await
     }
 
     /// Merges these fields into the status of an object, unless it changed since `seen`.
@@ -274,7 +271,7 @@ where
         let params = PatchParams::default();
         let request =
             path::<K>(&key.namespace).patch_subresource("status", &key.name, &params, &patch);
-        self.write(cluster, request, Action::PatchStatus, &key)
+        self.write(cluster, request, Action::PatchStatus, &key, Some(seen))
             .await
     }
 
@@ -305,8 +302,20 @@ where
         request: Result<http::Request<Vec<u8>>, kube::core::request::Error>,
         action: Action,
         key: &ObjKey,
+        seen: Option<&ObjectMeta>,
     ) -> Result<Arc<C>, CallError> {
-        let mut object = call::<K, K>(cluster, request, action, key).await?;
+        let answer = call::<K, K>(cluster, request, action, key).await;
+        if let (
+            Err(CallError {
+                cause: Cause::NotFound,
+                ..
+            }),
+            Some(seen),
+        ) = (&answer, seen)
+        {
+            self.cache.vanished(&cluster.scope(), seen);
+        }
+        let mut object = answer?;
         prune(object.meta_mut());
         let scope = cluster.scope();
         let kept = (self.keep)(object.clone());
@@ -382,8 +391,7 @@ async fn call<K: Wire, T: DeserializeOwned>(
         request.map_err(|err| fail(Cause::Other(Box::new(kube::Error::BuildRequest(err)))))?;
     let mut pauses = [Duration::from_millis(100), Duration::from_millis(400)].into_iter();
     loop {
-        let answer = once::<T>(cluster.client(), request.clone()).await;
-        let cause = match answer {
+        let cause = match once::<T>(cluster.client(), request.clone()).await {
             Ok(value) => return Ok(value),
             Err(cause) => cause,
         };
@@ -394,23 +402,24 @@ async fn call<K: Wire, T: DeserializeOwned>(
     }
 }
 
-fn once<T: DeserializeOwned>(
+/// The answer is decoded here and not by the client library, which logs a body that it cannot decode,
+/// and the body may be a Secret.
+async fn once<T: DeserializeOwned>(
     client: &Client,
     request: http::Request<Vec<u8>>,
-) -> impl Future<Output = Result<T, Cause>> {
-    let client = client.clone();
-    async move {
-        match tokio::time::timeout(REQUEST_TIMEOUT, client.request::<T>(request)).await {
-            Ok(answer) => answer.map_err(Cause::from),
-            Err(_) => Err(Cause::Timeout(REQUEST_TIMEOUT)),
-        }
+) -> Result<T, Cause> {
+    match tokio::time::timeout(REQUEST_TIMEOUT, client.request_text(request)).await {
+        Ok(Ok(text)) => serde_json::from_str(&text)
+            .map_err(|err| Cause::Other(Box::new(kube::Error::SerdeError(err)))),
+        Ok(Err(err)) => Err(Cause::from(err)),
+        Err(_) => Err(Cause::Timeout(REQUEST_TIMEOUT)),
     }
 }
 
 fn worth_a_second_try(cause: &Cause) -> bool {
     match cause {
         Cause::Other(err) => match &**err {
-            kube::Error::Api(status) => matches!(status.code, 429 | 500 | 502 | 503 | 504),
+            kube::Error::Api(status) => matches!(status.code, 500 | 502 | 503 | 504),
             kube::Error::HyperError(_) | kube::Error::Service(_) => true,
             _ => false,
         },
@@ -421,9 +430,9 @@ fn worth_a_second_try(cause: &Cause) -> bool {
 fn map_event<A, C>(
     event: watcher::Event<A>,
     decode: impl FnOnce(A) -> Decoded<C>,
-) -> watcher::Event<Box<Read<C>>> {
+) -> watcher::Event<Box<Decoded<C>>> {
     use watcher::Event::{Apply, Delete, Init, InitApply, InitDone};
-    let boxed = |decoded| Box::new(Read { decoded });
+    let boxed = Box::new;
     match event {
         Apply(object) => Apply(boxed(decode(object))),
         Delete(object) => Delete(boxed(decode(object))),

@@ -30,6 +30,7 @@ pub mod fleet;
 pub mod kind;
 pub mod metrics;
 pub mod queue;
+pub mod tasks;
 #[cfg(test)]
 pub(crate) mod test_support;
 pub mod watch;

@@ -15,6 +15,12 @@ use tokio::time::Instant;
 use super::cluster::{ClusterId, ObjKey};
 use super::error::Retry;
 
+/// No timer is shorter, whatever an object asks for.
+const SHORTEST_TIMER: Duration = Duration::from_secs(1);
+
+/// After more failures in a row than this, events no longer make a key immediate.
+const PATIENCE: u32 = 3;
+
 #[derive(Default)]
 struct State {
     ready: HashMap<ClusterId, VecDeque<ObjKey>>,
@@ -45,6 +51,20 @@ pub enum Outcome {
 }
 
 impl State {
+    /// Queues a key that something asked for. One that keeps failing is tried soon, but not at each
+    /// event of a busy object.
+    fn ask(&mut self, key: ObjKey, now: Instant) {
+        let failing = self
+            .failures
+            .get(&key)
+            .is_some_and(|failures| *failures > PATIENCE);
+        if failing && !self.in_flight.contains_key(&key) {
+            self.schedule(key, now + SHORTEST_TIMER);
+        } else {
+            self.push(key);
+        }
+    }
+
     fn push(&mut self, key: ObjKey) {
         if let Some(again) = self.in_flight.get_mut(&key) {
             *again = true;
@@ -115,13 +135,14 @@ impl Queue {
 
     /// Asks for a key to be worked on.
     pub fn add(&self, key: ObjKey) {
-        self.state().push(key);
+        self.state().ask(key, Instant::now());
         self.wake.notify_one();
     }
 
     /// Asks for a key to be worked on after a while, or earlier if something else asks.
     pub fn add_after(&self, key: ObjKey, pause: Duration) {
-        self.state().schedule(key, Instant::now() + pause);
+        self.state()
+            .schedule(key, Instant::now() + pause.max(SHORTEST_TIMER));
         self.wake.notify_one();
     }
 
@@ -157,7 +178,7 @@ impl Queue {
             Outcome::Done(pause) => {
                 state.failures.remove(key);
                 if let Some(pause) = pause {
-                    state.schedule(key.clone(), Instant::now() + pause);
+                    state.schedule(key.clone(), Instant::now() + pause.max(SHORTEST_TIMER));
                 }
             }
             Outcome::Failed(retry) => {
@@ -165,8 +186,6 @@ impl Queue {
                     let failures = state.failures.entry(key.clone()).or_default();
                     let pause = first.saturating_mul(1 << (*failures).min(16)).min(longest);
                     *failures = failures.saturating_add(1);
-                    // A refused key must not be tried at each event of a busy object, but a change
-                    // that asked for it while it was in flight may be the one that heals it.
                     state.schedule(key.clone(), Instant::now() + pause);
                 } else {
                     state.failures.remove(key);
@@ -174,7 +193,7 @@ impl Queue {
             }
         }
         if again {
-            state.push(key.clone());
+            state.ask(key.clone(), Instant::now());
         }
         drop(state);
         self.wake.notify_one();
@@ -264,6 +283,21 @@ mod tests {
         queue.done(&again, Outcome::Failed(Retry::Transient));
         queue.next().await;
         assert_eq!(last.elapsed().as_millis(), 200);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_busy_object_does_not_make_a_failing_key_immediate() {
+        let queue = Queue::default();
+        queue.add(key("a", "x"));
+        for _ in 0..5 {
+            let key = queue.next().await;
+            queue.done(&key, Outcome::Failed(Retry::Denied));
+        }
+        let start = Instant::now();
+        queue.add(key("a", "x"));
+        queue.add(key("a", "x"));
+        queue.next().await;
+        assert_eq!(start.elapsed().as_secs(), 1);
     }
 
     #[tokio::test(start_paused = true)]

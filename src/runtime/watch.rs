@@ -10,7 +10,6 @@ use std::time::Duration;
 use backon::BackoffBuilder as _;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use kube::runtime::watcher::{Error, Event};
 use tokio::time::Instant;
@@ -19,7 +18,7 @@ use super::cache::{Decoded, Snapshot};
 use super::endpoint::{Endpoint, EndpointId};
 use super::error::shortened;
 use super::fleet::{Fleet, Source};
-use super::kind::{Kind, Read, Wire};
+use super::kind::{Kind, Wire};
 use super::metrics::Metrics;
 
 /// A kind together with the metrics that its watches count into.
@@ -76,33 +75,47 @@ struct Run<'a, K, C> {
     endpoint: Arc<Endpoint>,
 }
 
-/// What an error of a watch means.
-enum Trouble {
-    /// The server does not serve the kind, or not yet: as good as empty, look again.
-    NotServed,
-    /// Anything else.
-    Failed,
+/// Without an error for this long a watch works.
+const WORKS_AFTER: Duration = Duration::from_secs(8);
+/// A kind that is not served for this long is taken for empty until it is.
+const NOT_SERVED_FOR: Duration = Duration::from_secs(10);
+/// The longest pause between two tries of a watch that fails.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// The longest pause between two looks for a kind that is not served: a workspace waits for it.
+const LONGEST_ABSENCE: Duration = Duration::from_secs(2);
+
+/// Failures in a row.
+struct Series {
+    since: Option<Instant>,
+    failing: bool,
+    pauses: backon::ExponentialBackoff,
 }
 
-fn trouble(err: &Error) -> Trouble {
-    match err {
-        // kcp before the fix of its issue 4215 answers 404, newer ones an empty list without version.
-        Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404 => {
-            Trouble::NotServed
+impl Default for Series {
+    fn default() -> Self {
+        let pauses = backon::ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(300))
+            .with_max_delay(LONGEST_PAUSE)
+            .with_factor(2.0)
+            .with_jitter()
+            .without_max_times()
+            .build();
+        Self {
+            since: None,
+            failing: false,
+            pauses,
         }
-        Error::NoResourceVersion => Trouble::NotServed,
-        _ => Trouble::Failed,
     }
 }
 
-fn pauses(first: u64, longest: u64) -> backon::ExponentialBackoff {
-    backon::ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(first))
-        .with_max_delay(Duration::from_millis(longest))
-        .with_factor(2.0)
-        .with_jitter()
-        .without_max_times()
-        .build()
+/// Whether the server does not serve the kind, or not yet. kcp before the fix of its issue 4215
+/// answers 404, newer ones an empty list without version.
+fn is_not_served(err: &Error) -> bool {
+    match err {
+        Error::InitialListFailed(kube::Error::Api(status)) => status.code == 404,
+        Error::NoResourceVersion => true,
+        _ => false,
+    }
 }
 
 impl<K, C> Run<'_, K, C>
@@ -114,43 +127,72 @@ where
         let kind = &self.watched.kind;
         let mut events = (kind.open)(self.endpoint.wildcard());
         let mut snapshot = None;
-        let mut failing = pauses(300, 30_000);
-        let mut absent = pauses(250, 5_000);
-        let mut in_trouble = false;
-        while let Some(event) = events.next().await {
+        let mut trouble = Series::default();
+        loop {
+            // A watch that was taken up again may be silent for long: no error for a while is the
+            // sign that it works.
+            let event = match tokio::time::timeout(WORKS_AFTER, events.next()).await {
+                Ok(Some(event)) => event,
+                Ok(None) => return,
+                Err(_) => {
+                    self.works(&mut trouble);
+                    continue;
+                }
+            };
             match event {
                 Ok(event) => {
-                    if matches!(event, Event::InitDone) {
-                        failing = pauses(300, 30_000);
-                        absent = pauses(250, 5_000);
-                    }
-                    if !matches!(event, Event::Init) && std::mem::take(&mut in_trouble) {
-                        self.fleet.recovered(self.endpoint.id(), kind.name);
+                    if !matches!(event, Event::Init) {
+                        self.works(&mut trouble);
                     }
                     self.handle(event, &mut snapshot);
                 }
                 Err(err) => {
                     self.watched.metrics.watch_failed(kind.name);
-                    let pause = match trouble(&err) {
-                        Trouble::NotServed => {
-                            kind.cache.mark_synced(self.endpoint.id());
-                            self.fleet.synced(self.endpoint.id());
-                            absent.next()
-                        }
-                        Trouble::Failed => {
-                            in_trouble = true;
-                            self.fleet
-                                .trouble(self.endpoint.id(), kind.name, &explain(&err));
-                            failing.next()
-                        }
-                    };
-                    tokio::time::sleep(pause.unwrap_or(Duration::from_secs(5))).await;
+                    let pause = self.failed(&err, &mut trouble);
+                    tokio::time::sleep(pause).await;
                 }
             }
         }
     }
 
-    fn handle(&self, event: Event<Box<Read<C>>>, snapshot: &mut Option<Snapshot<C>>) {
+    fn works(&self, trouble: &mut Series) {
+        if trouble.failing {
+            self.fleet
+                .recovered(self.endpoint.id(), self.watched.kind.name);
+        }
+        *trouble = Series::default();
+    }
+
+    /// Notes a failure and returns how long to wait before the next try.
+    fn failed(&self, err: &Error, trouble: &mut Series) -> Duration {
+        let (id, kind) = (self.endpoint.id(), &self.watched.kind);
+        if matches!(err, Error::WatchError(status) if status.code == 410) {
+            // Our version is no longer known: a new list follows, and nothing is wrong.
+            return Duration::from_millis(100);
+        }
+        let since = *trouble.since.get_or_insert_with(Instant::now);
+        let pauses = &mut trouble.pauses;
+        if !is_not_served(err) {
+            trouble.failing = true;
+            self.fleet.trouble(id, kind.name, &explain(err));
+            return pauses.next().unwrap_or(LONGEST_PAUSE);
+        }
+        // In the first seconds after a binding, kcp does not serve what it will serve; taking that
+        // for "there is none" would mean to act without what is there.
+        if since.elapsed() >= NOT_SERVED_FOR && !kind.cache.synced(id) {
+            tracing::warn!(
+                kind = kind.name,
+                endpoint = self.endpoint.url(),
+                "the server does not serve this kind; going on without it and looking again; on \
+                 Kubernetes apply manifests/, in kcp check the permission claims of the APIExport"
+            );
+            kind.cache.mark_synced(id);
+            self.fleet.synced(id);
+        }
+        pauses.next().unwrap_or(LONGEST_PAUSE).min(LONGEST_ABSENCE)
+    }
+
+    fn handle(&self, event: Event<Box<Decoded<C>>>, snapshot: &mut Option<Snapshot<C>>) {
         let kind = &self.watched.kind;
         match event {
             Event::Init => {
@@ -160,7 +202,7 @@ where
                 });
             }
             Event::InitApply(read) => {
-                if let Some((scope, decoded)) = self.place(read.decoded)
+                if let Some((scope, decoded)) = self.place(*read)
                     && let Some(snapshot) = snapshot
                 {
                     snapshot.objects.push((scope.cluster, decoded));
@@ -178,14 +220,14 @@ where
                 self.fleet.synced(self.endpoint.id());
             }
             Event::Apply(read) => {
-                if let Some((scope, decoded)) = self.place(read.decoded)
+                if let Some((scope, decoded)) = self.place(*read)
                     && let Some(delta) = kind.cache.apply(&scope, decoded)
                 {
                     kind.tell(&self.fleet, &delta);
                 }
             }
             Event::Delete(read) => {
-                let meta = meta_of(&read.decoded);
+                let meta = read.meta();
                 let Some(scope) = Kind::<K, C>::scope(&self.endpoint, meta) else {
                     return;
                 };
@@ -199,7 +241,7 @@ where
     /// Finds the cluster of an object, and counts what cannot be used.
     fn place(&self, decoded: Decoded<C>) -> Option<(super::cache::Scope, Decoded<C>)> {
         let kind = &self.watched.kind;
-        let Some(scope) = Kind::<K, C>::scope(&self.endpoint, meta_of(&decoded)) else {
+        let Some(scope) = Kind::<K, C>::scope(&self.endpoint, decoded.meta()) else {
             self.watched.metrics.unplaced(kind.name);
             return None;
         };
@@ -215,13 +257,6 @@ where
             );
         }
         Some((scope, decoded))
-    }
-}
-
-fn meta_of<C: Resource>(decoded: &Decoded<C>) -> &ObjectMeta {
-    match decoded {
-        Decoded::Object(object) => object.meta(),
-        Decoded::Unreadable(meta, _) => meta,
     }
 }
 

@@ -260,7 +260,13 @@ async fn repeated() -> Result<()> {
     let first = binding::bind(&admin, &Request::new("first", "someone")).await?;
     // The first use of a token is noted on its Secret by the server, some time later.
     let log = provider.kcp.audit();
-    let ours = e2e::audit::Filter::backend();
+    let cluster = first
+        .request
+        .metadata
+        .annotations
+        .as_ref()
+        .and_then(|a| a.get("kcp.io/cluster"));
+    let ours = e2e::audit::Filter::backend().cluster(cluster.context("no kcp.io/cluster")?);
     log.quiet(log.mark()?, &ours, QUIET, SOON, |_| false)
         .await?;
     let before = contents(&admin, first.consumer.namespace()).await?;

@@ -3,10 +3,21 @@
 mod binding;
 mod faults;
 mod harness;
+mod init;
+mod lifecycle;
+mod messages;
 
 use crate::Test;
 
 /// All tests.
 pub(crate) fn tests() -> Vec<Test> {
-    [harness::tests(), binding::tests(), faults::tests()].concat()
+    [
+        harness::tests(),
+        binding::tests(),
+        faults::tests(),
+        init::tests(),
+        lifecycle::tests(),
+        messages::tests(),
+    ]
+    .concat()
 }
