@@ -23,8 +23,11 @@ pub(crate) fn tests() -> Vec<Test> {
             || a_consumer_whose_namespace_is_going_is_bound_when_it_is_gone().boxed(),
         ),
         (
-            "faults::a_template_that_does_not_exist_is_final_whatever_its_name",
-            || a_template_that_does_not_exist_is_final_whatever_its_name().boxed(),
+            "faults::a_template_that_does_not_exist_is_final_and_no_name_is_asked_for_that_is_none",
+            || {
+                a_template_that_does_not_exist_is_final_and_no_name_is_asked_for_that_is_none()
+                    .boxed()
+            },
         ),
         (
             "faults::a_bad_request_says_what_is_wrong_once_and_heals_when_it_is_edited",
@@ -137,13 +140,13 @@ fn cases(long: &str) -> Vec<(&str, Value, Value, &str)> {
             "secret",
             json!({"kubeconfigSecretRef": {"name": "No/Name", "key": "k"}}),
             json!({"kubeconfigSecretRef": {"name": "name"}}),
-            "SecretCreationFailed",
+            "InvalidRequest",
         ),
         (
             "key",
             json!({"kubeconfigSecretRef": {"name": "key", "key": "no key"}}),
             json!({"kubeconfigSecretRef": {"key": "key"}}),
-            "SecretCreationFailed",
+            "InvalidRequest",
         ),
         // Too long a name for that of a Secret to be made of it.
         (
@@ -161,7 +164,8 @@ fn merge(into: &mut Value, fields: &Value) {
     }
 }
 
-async fn a_template_that_does_not_exist_is_final_whatever_its_name() -> Result<()> {
+async fn a_template_that_does_not_exist_is_final_and_no_name_is_asked_for_that_is_none()
+-> Result<()> {
     let provider = Provider::start("templates", PLATFORM).await?;
     let outcome = no_templates(&provider).await;
     end(provider, outcome).await
@@ -185,14 +189,17 @@ async fn no_templates(provider: &Provider) -> Result<()> {
             ..Request::new(&name, "consumer")
         };
         binding::create(&tenant.admin, &request).await?;
-        let what = format!("{name} to fail");
-        let failed = object::wait_for(&tenant.requests(), &name, &what, SOON, |request| {
+        if template != "absent" {
+            refused(&tenant.admin, &name, "InvalidRequest").await?;
+            continue;
+        }
+        let failed = object::wait_for(&tenant.requests(), &name, "the end", SOON, |request| {
             object::expect_condition(request, "Ready", "False")
         })
         .await?;
+        let reason = &condition(&failed, "Ready")["reason"];
         ensure!(
-            failed.data["status"]["phase"] == "Failed"
-                && condition(&failed, "Ready")["reason"] == "TemplateNotFound",
+            failed.data["status"]["phase"] == "Failed" && reason == "TemplateNotFound",
             "{}",
             object::summary(&failed)
         );
