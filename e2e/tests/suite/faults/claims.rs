@@ -8,10 +8,10 @@ use e2e::provider::{PLATFORM, Provider};
 use futures::FutureExt as _;
 use serde_json::{Value, json};
 
-use super::{SOON, Tenant, end, expect_requests, refused, says};
+use super::{SOON, Tenant, condition, end, expect_requests, refused, says};
 use crate::Test;
 
-/// All claims but that of Secrets.
+/// All claims but that of Secrets and those that only add comfort.
 const WITHOUT_SECRETS: &[&str] = &[
     "namespaces",
     "serviceaccounts",
@@ -22,8 +22,6 @@ const WITHOUT_SECRETS: &[&str] = &[
     "subjectaccessreviews",
     "customresourcedefinitions",
     "apiresourceschemas",
-    "apibindings",
-    "events",
 ];
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -72,7 +70,14 @@ async fn one_without_secrets(provider: &Provider) -> Result<()> {
     let poor = Tenant::new(provider, "poor", Claims::Some(WITHOUT_SECRETS)).await?;
     binding::create(&poor.admin, &request).await?;
     expect_missing(&poor, "secrets.core").await?;
-    refused(&poor.admin, "bind", "Forbidden").await?;
+    let refused_once = refused(&poor.admin, "bind", "Forbidden").await?;
+    let ready = condition(&refused_once, "Ready");
+    let message = ready["message"].as_str().unwrap_or_default();
+    ensure!(
+        message.starts_with("Failed to handle resources: create Secret ")
+            && message.contains("not allowed: "),
+        "{message}"
+    );
 
     let rich = Tenant::new(provider, "rich", Claims::All).await?;
     binding::bind(&rich.admin, &request).await?;
@@ -136,7 +141,22 @@ async fn withdrawn_claims(provider: &Provider) -> Result<()> {
         |binding| says(binding, &json!({"type": "Healthy", "status": "True"})),
     )
     .await?;
-    expect_no_conditions(&other).await
+    expect_no_conditions(&other).await?;
+
+    // Accepted again, everything is found again.
+    tenant.decide(&[], "Accepted").await?;
+    expect_cluster(
+        &tenant,
+        &json!({"type": "PermissionClaimsAccepted", "status": "True"}),
+    )
+    .await?;
+    let again = binding::bind(&tenant.admin, &Request::new("again", "consumer")).await?;
+    ensure!(
+        again.kubeconfig == bound.kubeconfig,
+        "the consumer got a new kubeconfig"
+    );
+    binding::bind(&tenant.admin, &Request::new("new", "new")).await?;
+    Ok(())
 }
 
 /// UID and content of what a consumer has, without what kcp itself changes when a claim goes: its labels.

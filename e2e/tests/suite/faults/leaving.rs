@@ -22,6 +22,10 @@ const PENDING: [&str; 5] = ["one", "two", "three", "four", "five"];
 pub(crate) fn tests() -> Vec<Test> {
     vec![
         (
+            "faults::a_workspace_that_unbinds_in_the_middle_of_binds_is_not_held_up",
+            || a_workspace_that_unbinds_in_the_middle_of_binds_is_not_held_up().boxed(),
+        ),
+        (
             "faults::a_workspace_that_unbinds_mid_way_is_not_held_up",
             || a_workspace_that_unbinds_mid_way_is_not_held_up().boxed(),
         ),
@@ -50,6 +54,36 @@ async fn unbinds(provider: &Provider) -> Result<()> {
         .await?;
     object::wait_gone(&leaving.bindings(), EXPORT, GONE).await?;
     left_alone(provider, &leaving, &staying, mark).await
+}
+
+async fn a_workspace_that_unbinds_in_the_middle_of_binds_is_not_held_up() -> Result<()> {
+    let provider = Provider::start("storm", PLATFORM).await?;
+    let outcome = storm(&provider).await;
+    end(provider, outcome).await
+}
+
+async fn storm(provider: &Provider) -> Result<()> {
+    let staying = Tenant::new(provider, "staying", Claims::All).await?;
+    let leaving = Tenant::new(provider, "leaving", Claims::All).await?;
+    let mark = provider.kcp.audit().mark()?;
+    for name in PENDING {
+        binding::create(&leaving.admin, &Request::new(name, name)).await?;
+    }
+    leaving
+        .bindings()
+        .delete(EXPORT, &DeleteParams::default())
+        .await?;
+    object::wait_gone(&leaving.bindings(), EXPORT, GONE).await?;
+    left_alone(provider, &leaving, &staying, mark).await?;
+    // However far they had come, they get there now.
+    provider.bind(&leaving.workspace, Claims::All).await?;
+    for name in PENDING {
+        let bound = binding::bind(&leaving.admin, &Request::new(name, name))
+            .await
+            .with_context(|| format!("{name} in the workspace that bound again"))?;
+        bound.check_secret(&leaving.admin).await?;
+    }
+    Ok(())
 }
 
 async fn a_workspace_that_is_deleted_mid_way_is_not_held_up() -> Result<()> {

@@ -4,9 +4,10 @@ use anyhow::{Context as _, Result, ensure};
 use e2e::audit::{self, Filter};
 use e2e::binding::{self, Request};
 use e2e::kcp::Claims;
-use e2e::object::{self, kube_bind};
+use e2e::object::{self, core, kube_bind};
 use e2e::provider::{PLATFORM, Provider};
 use futures::FutureExt as _;
+use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
 use super::{SOON, Tenant, condition, end, expect_requests, refused, says};
@@ -18,8 +19,15 @@ const ANNOTATIONS: usize = 256 << 10;
 pub(crate) fn tests() -> Vec<Test> {
     vec![
         (
-            "faults::a_template_that_does_not_exist_is_final_whatever_its_name",
-            || a_template_that_does_not_exist_is_final_whatever_its_name().boxed(),
+            "faults::a_consumer_whose_namespace_is_going_is_bound_when_it_is_gone",
+            || a_consumer_whose_namespace_is_going_is_bound_when_it_is_gone().boxed(),
+        ),
+        (
+            "faults::a_template_that_does_not_exist_is_final_and_no_name_is_asked_for_that_is_none",
+            || {
+                a_template_that_does_not_exist_is_final_and_no_name_is_asked_for_that_is_none()
+                    .boxed()
+            },
         ),
         (
             "faults::a_bad_request_says_what_is_wrong_once_and_heals_when_it_is_edited",
@@ -40,66 +48,8 @@ async fn a_bad_request_says_what_is_wrong_once_and_heals_when_it_is_edited() -> 
 async fn bad_requests(provider: &Provider) -> Result<()> {
     let tenant = Tenant::new(provider, "bad", Claims::All).await?;
     let mark = provider.kcp.audit().mark()?;
-    let identity = |identity: &str| json!({"clusterIdentity": {"identity": identity}});
     let long = "b".repeat(100_000);
-    let cases = [
-        (
-            "ttl",
-            json!({"ttlAfterFinished": "banana"}),
-            json!({"ttlAfterFinished": "1h"}),
-            "InvalidRequest",
-        ),
-        (
-            "long-ttl",
-            json!({"ttlAfterFinished": long}),
-            json!({"ttlAfterFinished": null}),
-            "InvalidRequest",
-        ),
-        (
-            "nobody",
-            identity(""),
-            identity("somebody"),
-            "InvalidRequest",
-        ),
-        (
-            "control",
-            identity("a\nb"),
-            identity("a-b"),
-            "InvalidRequest",
-        ),
-        (
-            "long-identity",
-            identity(&long),
-            identity("short"),
-            "InvalidRequest",
-        ),
-        // Refused by the API server: it would become an annotation of the contract namespace.
-        (
-            "author",
-            json!({"author": "a".repeat(300_000)}),
-            json!({"author": "a"}),
-            "HandleResourcesFailed",
-        ),
-        (
-            "secret",
-            json!({"kubeconfigSecretRef": {"name": "No/Name", "key": "k"}}),
-            json!({"kubeconfigSecretRef": {"name": "name"}}),
-            "SecretCreationFailed",
-        ),
-        (
-            "key",
-            json!({"kubeconfigSecretRef": {"name": "key", "key": "no key"}}),
-            json!({"kubeconfigSecretRef": {"key": "key"}}),
-            "SecretCreationFailed",
-        ),
-        // Too long a name for that of a Secret to be made of it.
-        (
-            &long[..250],
-            json!({}),
-            json!({"kubeconfigSecretRef": {"name": "named", "key": "k"}}),
-            "SecretCreationFailed",
-        ),
-    ];
+    let cases = cases(&long);
     for (name, bad, _, _) in &cases {
         let mut spec = json!({"clusterIdentity": {"identity": name}, "author": "e2e@example.org"});
         merge(&mut spec, bad);
@@ -145,13 +95,77 @@ async fn bad_requests(provider: &Provider) -> Result<()> {
     Ok(())
 }
 
+/// Name, what is wrong, how it is corrected, and the reason until then.
+fn cases(long: &str) -> Vec<(&str, Value, Value, &str)> {
+    let identity = |identity: &str| json!({"clusterIdentity": {"identity": identity}});
+    vec![
+        (
+            "ttl",
+            json!({"ttlAfterFinished": "banana"}),
+            json!({"ttlAfterFinished": "1h"}),
+            "InvalidRequest",
+        ),
+        (
+            "long-ttl",
+            json!({"ttlAfterFinished": long}),
+            json!({"ttlAfterFinished": null}),
+            "InvalidRequest",
+        ),
+        (
+            "nobody",
+            identity(""),
+            identity("somebody"),
+            "InvalidRequest",
+        ),
+        (
+            "control",
+            identity("a\nb"),
+            identity("a-b"),
+            "InvalidRequest",
+        ),
+        (
+            "long-identity",
+            identity(long),
+            identity("short"),
+            "InvalidRequest",
+        ),
+        // Refused by the API server: it would become an annotation of the contract namespace.
+        (
+            "author",
+            json!({"author": "a".repeat(300_000)}),
+            json!({"author": "a"}),
+            "HandleResourcesFailed",
+        ),
+        (
+            "secret",
+            json!({"kubeconfigSecretRef": {"name": "No/Name", "key": "k"}}),
+            json!({"kubeconfigSecretRef": {"name": "name"}}),
+            "InvalidRequest",
+        ),
+        (
+            "key",
+            json!({"kubeconfigSecretRef": {"name": "key", "key": "no key"}}),
+            json!({"kubeconfigSecretRef": {"key": "key"}}),
+            "InvalidRequest",
+        ),
+        // Too long a name for that of a Secret to be made of it.
+        (
+            &long[..250],
+            json!({}),
+            json!({"kubeconfigSecretRef": {"name": "named", "key": "k"}}),
+            "SecretCreationFailed",
+        ),
+    ]
+}
+
 fn merge(into: &mut Value, fields: &Value) {
     for (key, value) in fields.as_object().into_iter().flatten() {
         into[key] = value.clone();
     }
 }
 
-async fn a_template_that_does_not_exist_is_final_whatever_its_name() -> Result<()> {
+async fn a_template_that_does_not_exist_is_final_and_no_name_is_asked_for_that_is_none()
+-> Result<()> {
     let provider = Provider::start("templates", PLATFORM).await?;
     let outcome = no_templates(&provider).await;
     end(provider, outcome).await
@@ -175,14 +189,17 @@ async fn no_templates(provider: &Provider) -> Result<()> {
             ..Request::new(&name, "consumer")
         };
         binding::create(&tenant.admin, &request).await?;
-        let what = format!("{name} to fail");
-        let failed = object::wait_for(&tenant.requests(), &name, &what, SOON, |request| {
+        if template != "absent" {
+            refused(&tenant.admin, &name, "InvalidRequest").await?;
+            continue;
+        }
+        let failed = object::wait_for(&tenant.requests(), &name, "the end", SOON, |request| {
             object::expect_condition(request, "Ready", "False")
         })
         .await?;
+        let reason = &condition(&failed, "Ready")["reason"];
         ensure!(
-            failed.data["status"]["phase"] == "Failed"
-                && condition(&failed, "Ready")["reason"] == "TemplateNotFound",
+            failed.data["status"]["phase"] == "Failed" && reason == "TemplateNotFound",
             "{}",
             object::summary(&failed)
         );
@@ -195,6 +212,54 @@ async fn no_templates(provider: &Provider) -> Result<()> {
         "something else was asked for:\n{}",
         audit::listing(&asked)
     );
+    Ok(())
+}
+
+async fn a_consumer_whose_namespace_is_going_is_bound_when_it_is_gone() -> Result<()> {
+    let provider = Provider::start("going", PLATFORM).await?;
+    let outcome = going(&provider).await;
+    end(provider, outcome).await
+}
+
+async fn going(provider: &Provider) -> Result<()> {
+    let tenant = Tenant::new(provider, "going", Claims::All).await?;
+    let bound = binding::bind(&tenant.admin, &Request::new("first", "consumer")).await?;
+    let namespace = bound.consumer.namespace();
+    // Holds the namespace while it is being deleted.
+    let held = json!({"metadata": {"name": "held", "finalizers": ["example.org/held"]}});
+    object::create(&tenant.admin, &core("ConfigMap"), Some(namespace), held).await?;
+    let namespaces = object::api(&tenant.admin, &core("Namespace"), None);
+    namespaces
+        .delete(namespace, &DeleteParams::default())
+        .await?;
+    let maps = object::api(&tenant.admin, &core("ConfigMap"), Some(namespace));
+    object::wait_for(
+        &maps,
+        "held",
+        "the last object of the namespace",
+        SOON,
+        |map| {
+            map.metadata
+                .deletion_timestamp
+                .as_ref()
+                .map(drop)
+                .ok_or_else(|| object::summary(map))
+        },
+    )
+    .await?;
+    binding::bind(&tenant.admin, &Request::new("beside", "other")).await?;
+    let request = Request::new("second", "consumer");
+    binding::create(&tenant.admin, &request).await?;
+    refused(&tenant.admin, "second", "NamespaceDeleting").await?;
+    let free = json!({"metadata": {"finalizers": null}});
+    object::merge_patch(&maps, "held", &free, false).await?;
+    let again = binding::finished(&tenant.admin, &request).await?;
+    ensure!(again.consumer.namespace() == namespace, "another namespace");
+    ensure!(
+        again.kubeconfig != bound.kubeconfig,
+        "a credential survived its namespace"
+    );
+    again.check_secret(&tenant.admin).await?;
     Ok(())
 }
 
