@@ -75,19 +75,12 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let metrics = Arc::new(Metrics::default());
     let kinds = Arc::new(Kinds::default());
     let settings = settings(&config, &client_config)?;
-    let onboarding = Arc::new(Onboarding {
-        kinds: Arc::clone(&kinds),
-        settings,
-    });
+    let onboarding = Arc::new(Onboarding { kinds: Arc::clone(&kinds), settings });
     let subjects = Subjects {
         groups: config.oidc_allowed_groups.clone(),
         users: config.oidc_allowed_users.clone(),
     };
-    let controllers = Controllers::new(Context {
-        kinds: Arc::clone(&kinds),
-        onboarding,
-        subjects,
-    });
+    let controllers = Controllers::new(Context { kinds: Arc::clone(&kinds), onboarding, subjects });
     let server_url = config.server_url.clone();
     let provider = providers::from_config(provider_kind(&config), client_config, server_url);
 
@@ -98,15 +91,8 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let listeners = vec![controllers.listener()];
     let fleet = Fleet::new(sources, listeners, Arc::clone(&metrics), tasks.clone());
     controllers.start(&fleet, &metrics, &tasks);
-    let status = Arc::new(Status {
-        fleet: Arc::clone(&fleet),
-        metrics: Arc::clone(&metrics),
-    });
-    let paths = if admin.is_some() {
-        Paths::Health
-    } else {
-        Paths::All
-    };
+    let status = Arc::new(Status { fleet: Arc::clone(&fleet), metrics: Arc::clone(&metrics) });
+    let paths = if admin.is_some() { Paths::Health } else { Paths::All };
     let serve = admin::serve(listener, paths, Arc::clone(&status), stop.clone());
     tasks.spawn("the health address", &stop, serve);
     if let Some(admin) = admin {
@@ -131,11 +117,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
 }
 
 async fn listen(flag: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
-    let failed = |source| Error::Listen {
-        flag,
-        address,
-        source,
-    };
+    let failed = |source| Error::Listen { flag, address, source };
     let listener = admin::listen(address).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     tracing::info!(flag, %address, "listening");
@@ -155,10 +137,8 @@ async fn stop_signal() -> Result<(), Error> {
 /// The standard loading rules: the flag, `$KUBECONFIG`, `~/.kube/config`, the pod's own account. The
 /// last only where there is no file at all: a broken file must not end in another cluster.
 async fn kube_config(config: &Config) -> Result<kube::Config, Error> {
-    let options = KubeConfigOptions {
-        context: config.context.clone(),
-        ..KubeConfigOptions::default()
-    };
+    let options =
+        KubeConfigOptions { context: config.context.clone(), ..KubeConfigOptions::default() };
     let broken = |err: &dyn std::error::Error| Error::Kubeconfig(err.to_string());
     if let Some(path) = &config.kubeconfig {
         let file = Kubeconfig::read_from(path).map_err(|err| broken(&err))?;
@@ -173,9 +153,7 @@ async fn kube_config(config: &Config) -> Result<kube::Config, Error> {
     if in_pod && !has_file && config.context.is_none() {
         return kube::Config::incluster().map_err(|err| broken(&err));
     }
-    kube::Config::from_kubeconfig(&options)
-        .await
-        .map_err(|err| broken(&err))
+    kube::Config::from_kubeconfig(&options).await.map_err(|err| broken(&err))
 }
 
 fn provider_kind(config: &Config) -> providers::Kind {
@@ -183,11 +161,7 @@ fn provider_kind(config: &Config) -> providers::Kind {
         ProviderKind::Kubernetes => providers::Kind::Kubernetes,
         ProviderKind::Kcp => providers::Kind::Kcp {
             slice: config.endpoint_slice_name.clone(),
-            claims: CLAIMS
-                .iter()
-                .filter(|claim| needed(claim, config))
-                .copied()
-                .collect(),
+            claims: CLAIMS.iter().filter(|claim| needed(claim, config)).copied().collect(),
             serve_export: config.serve_export_workspace,
         },
     }
@@ -223,10 +197,7 @@ fn own_ca(client: &kube::Config) -> Result<Option<Vec<u8>>, Error> {
     use base64::Engine as _;
     if let Some(path) = &client.root_cert_file {
         let read = std::fs::read(path);
-        return read.map(Some).map_err(|source| Error::Ca {
-            path: path.clone(),
-            source,
-        });
+        return read.map(Some).map_err(|source| Error::Ca { path: path.clone(), source });
     }
     let Some(certificates) = &client.root_cert else {
         return Ok(None);

@@ -54,9 +54,7 @@ pub fn digest_of(value: &[u8]) -> Digest {
 #[must_use]
 pub fn token_of(secret: &Secret) -> Option<SecretString> {
     let token = secret.data.as_ref()?.get(keys::TOKEN_KEY)?;
-    let token = std::str::from_utf8(&token.0)
-        .ok()
-        .filter(|token| !token.is_empty())?;
+    let token = std::str::from_utf8(&token.0).ok().filter(|token| !token.is_empty())?;
     Some(SecretString::from(token.to_owned()))
 }
 
@@ -65,15 +63,8 @@ impl From<Secret> for SecretView {
         let is_token = secret.type_.as_deref() == Some(keys::SERVICE_ACCOUNT_TOKEN_TYPE);
         let token = if is_token { token_of(&secret) } else { None };
         let data = secret.data.unwrap_or_default();
-        let digests = data
-            .into_iter()
-            .map(|(key, value)| (key, digest_of(&value.0)))
-            .collect();
-        Self {
-            metadata: secret.metadata,
-            token,
-            digests,
-        }
+        let digests = data.into_iter().map(|(key, value)| (key, digest_of(&value.0))).collect();
+        Self { metadata: secret.metadata, token, digests }
     }
 }
 
@@ -133,10 +124,7 @@ pub struct Kinds {
 impl Default for Kinds {
     fn default() -> Self {
         let all = Selector::default();
-        let ours = Selector {
-            labels: Some(OURS),
-            fields: None,
-        };
+        let ours = Selector { labels: Some(OURS), fields: None };
         Self {
             clusters: Arc::new(Kind::whole("Cluster", &all)),
             cluster_bindings: Arc::new(Kind::whole("ClusterBinding", &all)),
@@ -186,10 +174,7 @@ mod tests {
     #[test]
     fn only_the_token_of_a_service_account_is_kept_of_a_secret() {
         let data = BTreeMap::from([(keys::TOKEN_KEY.to_owned(), ByteString(b"t0k".to_vec()))]);
-        let mut secret = Secret {
-            data: Some(data),
-            ..Secret::default()
-        };
+        let mut secret = Secret { data: Some(data), ..Secret::default() };
         let digests = BTreeMap::from([(keys::TOKEN_KEY.to_owned(), digest_of(b"t0k"))]);
         let opaque = SecretView::from(secret.clone());
         assert_eq!((opaque.token.is_none(), &opaque.digests), (true, &digests));

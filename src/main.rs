@@ -10,10 +10,7 @@ fn main() -> ExitCode {
     // One library for all TLS; a second call could only find the same one.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let command = cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-    {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(err) => return failed(&err),
     };

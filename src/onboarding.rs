@@ -6,32 +6,27 @@
 //! end with one namespace; a kubeconfig comes back only when the API server lets it do what a
 //! consumer does first; an unchanged consumer costs no write.
 
+mod access;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::ByteString;
-use k8s_openapi::api::authorization::v1::{
-    ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
-};
-use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::rbac::v1::{ClusterRole, RoleBinding};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::PartialObjectMeta;
 use secrecy::{ExposeSecret as _, SecretString};
-use serde_json::json;
 
 use crate::api::keys;
 use crate::api::v1alpha2::ClusterBinding;
-use crate::consumer::external::{self, ExternalAddress, consumer_server};
-use crate::consumer::kubeconfig::Kubeconfig;
+use crate::consumer::external::{self, ExternalAddress};
 use crate::consumer::names;
 use crate::consumer::onboarding::{self as plan, Consumer, Contents, NamespacePlan, Refusal, Step};
 use crate::kinds::{Kinds, digest_of, token_of};
 use crate::runtime::cluster::ObjKey;
 use crate::runtime::error::{CallError, Cause, Retry};
 use crate::runtime::fleet::Cluster;
-use crate::runtime::kind::create_unwatched;
 
 /// What is the same for all consumers.
 #[derive(Debug, Clone)]
@@ -134,10 +129,7 @@ impl Error {
     pub fn reason(&self) -> Option<&'static str> {
         match self {
             Self::Refused(refusal) => Some(refusal.reason()),
-            Self::Call(CallError {
-                cause: Cause::Forbidden(_),
-                ..
-            }) => Some("Forbidden"),
+            Self::Call(CallError { cause: Cause::Forbidden(_), .. }) => Some("Forbidden"),
             _ => None,
         }
     }
@@ -162,19 +154,13 @@ impl Onboarding {
         consumer: &Consumer<'_>,
     ) -> Result<Progress, Error> {
         let namespace = self.namespace(cluster, consumer).await?;
-        let Made {
-            rights_changed,
-            token,
-            asked,
-        } = self.contents(cluster, consumer, &namespace).await?;
+        let Made { rights_changed, token, asked } =
+            self.contents(cluster, consumer, &namespace).await?;
         let Some(token) = token else {
             return waiting(cluster, &namespace, asked);
         };
         let desired = self.kubeconfig(cluster, &namespace, token)?;
-        let binding = self
-            .kinds
-            .cluster_bindings
-            .get(cluster, &namespace, keys::CLUSTER_BINDING);
+        let binding = self.kinds.cluster_bindings.get(cluster, &namespace, keys::CLUSTER_BINDING);
         let secret_name = binding.map_or_else(
             || keys::KUBECONFIG_SECRET.to_owned(),
             |binding| binding.spec.kubeconfig_secret_ref.name.clone(),
@@ -193,13 +179,9 @@ impl Onboarding {
         let kubeconfig = if same {
             yaml
         } else {
-            self.write_kubeconfig(cluster, &namespace, &secret_name, &desired, yaml)
-                .await?
+            self.write_kubeconfig(cluster, &namespace, &secret_name, &desired, yaml).await?
         };
-        Ok(Progress::Ready(Access {
-            namespace,
-            kubeconfig,
-        }))
+        Ok(Progress::Ready(Access { namespace, kubeconfig }))
     }
 
     async fn namespace(&self, cluster: &Cluster, consumer: &Consumer<'_>) -> Result<String, Error> {
@@ -210,11 +192,8 @@ impl Onboarding {
             plan::identity_of(meta) == Some(consumer.identity)
                 || meta.name.as_deref() == Some(computed.as_str())
         };
-        let mut seen: Vec<Arc<PartialObjectMeta<Namespace>>> = kind
-            .list(cluster)
-            .into_iter()
-            .filter(|object| relevant(&object.metadata))
-            .collect();
+        let mut seen: Vec<Arc<PartialObjectMeta<Namespace>>> =
+            kind.list(cluster).into_iter().filter(|object| relevant(&object.metadata)).collect();
         // Twice at most: the second time with the live object that was in the way of the first.
         for second in [false, true] {
             let bindings: BTreeMap<String, Arc<ClusterBinding>> = seen
@@ -222,9 +201,7 @@ impl Onboarding {
                 .filter_map(|object| object.metadata.name.clone())
                 .filter_map(|name| {
                     let binding =
-                        self.kinds
-                            .cluster_bindings
-                            .get(cluster, &name, keys::CLUSTER_BINDING)?;
+                        self.kinds.cluster_bindings.get(cluster, &name, keys::CLUSTER_BINDING)?;
                     Some((name, binding))
                 })
                 .collect();
@@ -268,16 +245,10 @@ impl Onboarding {
     ) -> Result<Made, Error> {
         let kinds = &self.kinds;
         let role = kinds.cluster_roles.get(cluster, "", keys::CLUSTER_ROLE);
-        let role_binding = kinds
-            .role_bindings
-            .get(cluster, namespace, keys::ROLE_BINDING);
-        let binding = kinds
-            .cluster_bindings
-            .get(cluster, namespace, keys::CLUSTER_BINDING);
+        let role_binding = kinds.role_bindings.get(cluster, namespace, keys::ROLE_BINDING);
+        let binding = kinds.cluster_bindings.get(cluster, namespace, keys::CLUSTER_BINDING);
         let token_secret = kinds.secrets.get(cluster, namespace, keys::TOKEN_SECRET);
-        let service_account = kinds
-            .service_accounts
-            .get(cluster, namespace, keys::SERVICE_ACCOUNT);
+        let service_account = kinds.service_accounts.get(cluster, namespace, keys::SERVICE_ACCOUNT);
         let seen = Contents {
             service_account: service_account.is_some(),
             token_secret: token_secret.is_some(),
@@ -315,9 +286,7 @@ impl Onboarding {
                     let created = exists_is_fine(kinds.secrets.create(cluster, &object).await)?;
                     if !created {
                         // One of v0.8.1 has no label, so no watch of ours shows it.
-                        let live = kinds
-                            .secrets
-                            .get_live(cluster, namespace, keys::TOKEN_SECRET);
+                        let live = kinds.secrets.get_live(cluster, namespace, keys::TOKEN_SECRET);
                         let live = live.await?.unwrap_or_default();
                         made.token = token_of(&live);
                         made.asked = live.metadata.creation_timestamp.map(|at| at.0);
@@ -365,10 +334,7 @@ impl Onboarding {
             return Ok(());
         }
         let namespace = wanted.metadata.namespace.clone().unwrap_or_default();
-        let Some(live) = kind
-            .get_live(cluster, &namespace, keys::ROLE_BINDING)
-            .await?
-        else {
+        let Some(live) = kind.get_live(cluster, &namespace, keys::ROLE_BINDING).await? else {
             return Ok(());
         };
         if live.role_ref != wanted.role_ref {
@@ -379,97 +345,9 @@ impl Onboarding {
             });
         }
         if live.subjects != wanted.subjects {
-            kind.replace(
-                cluster,
-                &RoleBinding {
-                    subjects: wanted.subjects,
-                    ..live
-                },
-            )
-            .await?;
+            kind.replace(cluster, &RoleBinding { subjects: wanted.subjects, ..live }).await?;
         }
         Ok(())
-    }
-
-    fn kubeconfig(
-        &self,
-        cluster: &Cluster,
-        namespace: &str,
-        token: SecretString,
-    ) -> Result<Kubeconfig, Error> {
-        let in_kcp = cluster.endpoint.only_cluster().is_none();
-        let name = in_kcp.then(|| cluster.id.as_str());
-        let external = self.settings.external_address.as_ref();
-        let server = consumer_server(cluster.endpoint.uri(), name, external).map_err(|source| {
-            Error::Address {
-                cluster: cluster.id.to_string(),
-                source,
-            }
-        })?;
-        Ok(Kubeconfig {
-            server,
-            ca_data: self.settings.ca.clone(),
-            tls_server_name: self.settings.server_name.clone(),
-            namespace: namespace.to_owned(),
-            token,
-        })
-    }
-
-    /// Asks the API server whether the new credential may do what the CLI does first, which it does
-    /// not retry (konnector.md section 8).
-    async fn effective(&self, cluster: &Cluster, namespace: &str) -> Result<(), Error> {
-        let review = access_review(cluster, namespace);
-        for pause in [50, 100, 200, 400, 800, 0] {
-            let answer = create_unwatched(cluster, &review).await?;
-            if answer.status.is_some_and(|status| status.allowed) {
-                return Ok(());
-            }
-            tokio::time::sleep(Duration::from_millis(pause)).await;
-        }
-        Err(Error::NotEffective(ObjKey::new(
-            &cluster.id,
-            namespace,
-            keys::SERVICE_ACCOUNT,
-        )))
-    }
-
-    async fn write_kubeconfig(
-        &self,
-        cluster: &Cluster,
-        namespace: &str,
-        name: &str,
-        desired: &Kubeconfig,
-        yaml: SecretString,
-    ) -> Result<SecretString, Error> {
-        let kind = &self.kinds.secrets;
-        let data = || ByteString(yaml.expose_secret().as_bytes().to_vec());
-        let secret = Secret {
-            metadata: plan::metadata(namespace, name),
-            type_: Some("Opaque".to_owned()),
-            data: Some(BTreeMap::from([(keys::KUBECONFIG_KEY.to_owned(), data())])),
-            ..Secret::default()
-        };
-        if exists_is_fine(kind.create(cluster, &secret).await)? {
-            return Ok(yaml);
-        }
-        let live = kind.get_live(cluster, namespace, name).await?;
-        let live =
-            live.ok_or_else(|| Error::Vanished(ObjKey::new(&cluster.id, namespace, name)))?;
-        let bytes = live
-            .data
-            .as_ref()
-            .and_then(|data| data.get(keys::KUBECONFIG_KEY));
-        if let Some(bytes) = bytes
-            && let Ok(known) = Kubeconfig::parse(&bytes.0)
-            && known.same_access(desired)
-            && let Ok(text) = std::str::from_utf8(&bytes.0)
-        {
-            // Another text with the same meaning stays: new bytes are a rotation to the konnector.
-            return Ok(SecretString::from(text.to_owned()));
-        }
-        let fields = json!({ "data": { keys::KUBECONFIG_KEY: data() } });
-        kind.patch(cluster, &live.metadata, fields).await?;
-        Ok(yaml)
     }
 }
 
@@ -488,15 +366,9 @@ fn waiting(
     asked: Option<jiff::Timestamp>,
 ) -> Result<Progress, Error> {
     let age = asked.map(|at| jiff::Timestamp::now().duration_since(at));
-    let age = age
-        .and_then(|age| Duration::try_from(age).ok())
-        .unwrap_or_default();
+    let age = age.and_then(|age| Duration::try_from(age).ok()).unwrap_or_default();
     if age > TOKEN_DEADLINE {
-        return Err(Error::NoToken(ObjKey::new(
-            &cluster.id,
-            namespace,
-            keys::TOKEN_SECRET,
-        )));
+        return Err(Error::NoToken(ObjKey::new(&cluster.id, namespace, keys::TOKEN_SECRET)));
     }
     Ok(Progress::Waiting(TOKEN_DEADLINE + Duration::from_secs(1)))
 }
@@ -505,43 +377,7 @@ fn waiting(
 fn exists_is_fine<T>(result: Result<T, CallError>) -> Result<bool, CallError> {
     match result {
         Ok(_) => Ok(true),
-        Err(CallError {
-            cause: Cause::Exists,
-            ..
-        }) => Ok(false),
+        Err(CallError { cause: Cause::Exists, .. }) => Ok(false),
         Err(err) => Err(err),
-    }
-}
-
-fn access_review(cluster: &Cluster, namespace: &str) -> SubjectAccessReview {
-    // A kcp service account is known by its home cluster as well; without it the review would be
-    // about a stranger.
-    let extra = cluster.endpoint.only_cluster().is_none().then(|| {
-        let home = vec![cluster.id.to_string()];
-        BTreeMap::from([(keys::KCP_USER_CLUSTER_NAME.to_owned(), home)])
-    });
-    let groups = [
-        "system:serviceaccounts".to_owned(),
-        format!("system:serviceaccounts:{namespace}"),
-        "system:authenticated".to_owned(),
-    ];
-    SubjectAccessReview {
-        spec: SubjectAccessReviewSpec {
-            user: Some(format!(
-                "system:serviceaccount:{namespace}:{}",
-                keys::SERVICE_ACCOUNT
-            )),
-            groups: Some(groups.to_vec()),
-            extra,
-            resource_attributes: Some(ResourceAttributes {
-                group: Some(keys::GROUP.to_owned()),
-                resource: Some("apiserviceexportrequests".to_owned()),
-                namespace: Some(namespace.to_owned()),
-                verb: Some("create".to_owned()),
-                ..ResourceAttributes::default()
-            }),
-            ..SubjectAccessReviewSpec::default()
-        },
-        ..SubjectAccessReview::default()
     }
 }

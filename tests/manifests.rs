@@ -1,9 +1,6 @@
 //! The generated files: up to date, readable, and granting no more than they say.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "tests may fail loudly, their helpers too"
-)]
+#![allow(clippy::unwrap_used, reason = "tests may fail loudly, their helpers too")]
 
 use std::path::Path;
 
@@ -28,10 +25,7 @@ fn check_names_what_differs_is_missing_or_is_left_over() {
         std::fs::write(root.join(path), text).unwrap();
     }
     std::fs::write(root.join("kcp/own.yaml"), "kind: Other\n").unwrap();
-    assert_eq!(
-        manifests::out_of_date(&root, &files).unwrap(),
-        Vec::<String>::new()
-    );
+    assert_eq!(manifests::out_of_date(&root, &files).unwrap(), Vec::<String>::new());
 
     std::fs::write(root.join("kcp/rbac.yaml"), "edited").unwrap();
     std::fs::remove_file(root.join("manifests/deployment.yaml")).unwrap();
@@ -53,10 +47,7 @@ fn yaml_holds_the_same_objects_as_the_functions() {
         serde_saphyr::from_multiple(&files[Path::new(path)]).unwrap()
     };
     assert_eq!(read("kcp/rbac.yaml"), kcp::rbac());
-    assert_eq!(
-        read("kcp/apiexport-kube-bind.io.yaml"),
-        [kcp::api_export().unwrap()]
-    );
+    assert_eq!(read("kcp/apiexport-kube-bind.io.yaml"), [kcp::api_export().unwrap()]);
     assert_eq!(read("manifests/rbac.yaml"), kubernetes::rbac());
     assert_eq!(read("manifests/deployment.yaml"), kubernetes::deployment());
     for crd in manifests::crds::all().unwrap() {
@@ -79,10 +70,7 @@ fn every_exported_resource_has_the_schema_of_its_name() {
         assert_eq!(resource["schema"], schema["metadata"]["name"]);
         assert_eq!(resource["storage"], json!({ "crd": {} }));
         let versions = schema["spec"]["versions"].as_array().unwrap();
-        assert_eq!(
-            schema["spec"].get("conversion").is_some(),
-            versions.len() > 1
-        );
+        assert_eq!(schema["spec"].get("conversion").is_some(), versions.len() > 1);
         assert!(versions.iter().all(|v| v["schema"]["type"] == "object"));
     }
 }
@@ -91,10 +79,7 @@ fn every_exported_resource_has_the_schema_of_its_name() {
 fn a_changed_schema_changes_its_name_and_nothing_else_does() {
     let names = || -> Vec<Value> {
         let schemas = kcp::api_resource_schemas().unwrap();
-        schemas
-            .iter()
-            .map(|schema| schema["metadata"]["name"].clone())
-            .collect()
+        schemas.iter().map(|schema| schema["metadata"]["name"].clone()).collect()
     };
     assert_eq!(names(), names());
     for name in names() {

@@ -1,9 +1,6 @@
 //! The wire types against objects of a real v0.8.1 run and against what lenient decoding promises.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "tests may fail loudly, their helpers too"
-)]
+#![allow(clippy::unwrap_used, reason = "tests may fail loudly, their helpers too")]
 
 use std::path::PathBuf;
 
@@ -96,10 +93,7 @@ fn a_phase_from_the_future_is_kept() {
     let status = request.status.unwrap();
     assert_eq!(status.phase, Phase::Other("Paused".into()));
     assert!(!status.phase.is_final());
-    assert_eq!(
-        serde_json::to_value(&status).unwrap(),
-        json!({ "phase": "Paused" })
-    );
+    assert_eq!(serde_json::to_value(&status).unwrap(), json!({ "phase": "Paused" }));
 }
 
 #[test]
@@ -112,10 +106,7 @@ fn a_bad_heartbeat_interval_or_lifetime_does_not_hide_the_object() {
         },
         "status": { "heartbeatInterval": "soon" },
     }));
-    assert_eq!(
-        binding.status.unwrap().heartbeat_interval.as_deref(),
-        Some("soon")
-    );
+    assert_eq!(binding.status.unwrap().heartbeat_interval.as_deref(), Some("soon"));
     let request: BindableResourcesRequest = decode(json!({
         "metadata": { "name": "a" },
         "spec": {

@@ -78,10 +78,7 @@ impl Filter {
     /// Requests of a user agent.
     #[must_use]
     pub fn agent(prefix: &str) -> Self {
-        Self {
-            user_agent: prefix.to_owned(),
-            cluster: None,
-        }
+        Self { user_agent: prefix.to_owned(), cluster: None }
     }
 
     /// Only those to one logical cluster.
@@ -93,10 +90,7 @@ impl Filter {
 
     fn admits(&self, request: &Request) -> bool {
         request.user_agent.starts_with(&self.user_agent)
-            && self
-                .cluster
-                .as_ref()
-                .is_none_or(|cluster| *cluster == request.cluster)
+            && self.cluster.as_ref().is_none_or(|cluster| *cluster == request.cluster)
     }
 }
 
@@ -113,9 +107,7 @@ impl Audit {
     /// The log at `path`, which need not exist yet.
     #[must_use]
     pub fn new(path: &Path) -> Self {
-        Self {
-            path: path.to_owned(),
-        }
+        Self { path: path.to_owned() }
     }
 
     /// The present end of the log.
@@ -127,19 +119,13 @@ impl Audit {
     /// Requests that ended after `mark`, but no watches.
     pub fn requests(&self, mark: Mark, filter: &Filter) -> Result<Vec<Request>> {
         let events = self.events(mark, "ResponseComplete")?;
-        Ok(events
-            .into_iter()
-            .filter(|r| r.verb != "watch" && filter.admits(r))
-            .collect())
+        Ok(events.into_iter().filter(|r| r.verb != "watch" && filter.admits(r)).collect())
     }
 
     /// Watches that were opened after `mark`.
     pub fn watches(&self, mark: Mark, filter: &Filter) -> Result<Vec<Request>> {
         let events = self.events(mark, "ResponseStarted")?;
-        Ok(events
-            .into_iter()
-            .filter(|r| r.verb == "watch" && filter.admits(r))
-            .collect())
+        Ok(events.into_iter().filter(|r| r.verb == "watch" && filter.admits(r)).collect())
     }
 
     /// Waits until no request but `ignored` ones has ended for `window`, and returns those from `mark` on.
@@ -185,8 +171,7 @@ impl Audit {
         let mut file = self.open()?;
         file.seek(SeekFrom::Start(mark.0))?;
         let mut text = String::new();
-        file.read_to_string(&mut text)
-            .context("reading the audit log")?;
+        file.read_to_string(&mut text).context("reading the audit log")?;
         // The last line may be half written.
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         let mut requests = Vec::new();
@@ -205,9 +190,7 @@ impl Audit {
 pub fn count(requests: &[Request]) -> BTreeMap<(String, String), usize> {
     let mut counts = BTreeMap::new();
     for request in requests {
-        *counts
-            .entry((request.verb.clone(), request.resource.clone()))
-            .or_default() += 1;
+        *counts.entry((request.verb.clone(), request.resource.clone())).or_default() += 1;
     }
     counts
 }
@@ -216,11 +199,8 @@ pub fn count(requests: &[Request]) -> BTreeMap<(String, String), usize> {
 #[must_use]
 pub fn listing(requests: &[Request]) -> String {
     requests.iter().fold(String::new(), |mut text, r| {
-        let _ = writeln!(
-            text,
-            "  {} {} {} {} -> {}",
-            r.verb, r.resource, r.cluster, r.object, r.code
-        );
+        let _ =
+            writeln!(text, "  {} {} {} {} -> {}", r.verb, r.resource, r.cluster, r.object, r.code);
         text
     })
 }
@@ -258,29 +238,17 @@ struct ResponseStatus {
 
 impl From<Event> for Request {
     fn from(event: Event) -> Self {
-        let path = event
-            .request_uri
-            .split('?')
-            .next()
-            .unwrap_or_default()
-            .to_owned();
+        let path = event.request_uri.split('?').next().unwrap_or_default().to_owned();
         let (resource, object) = match event.object_ref {
             None => (path, String::new()),
             Some(o) => {
-                let group = if o.api_group.is_empty() {
-                    "core"
-                } else {
-                    &o.api_group
-                };
+                let group = if o.api_group.is_empty() { "core" } else { &o.api_group };
                 let slash = if o.subresource.is_empty() { "" } else { "/" };
                 let resource = format!("{}.{group}{slash}{}", o.resource, o.subresource);
                 (resource, format!("{}/{}", o.namespace, o.name))
             }
         };
-        let cluster = event
-            .annotations
-            .get("kcp.io/cluster")
-            .filter(|cluster| !cluster.is_empty());
+        let cluster = event.annotations.get("kcp.io/cluster").filter(|cluster| !cluster.is_empty());
         Self {
             verb: event.verb,
             resource,
@@ -309,14 +277,7 @@ mod tests {
         let user_agent = "kube-bind-backend/0.1.0".to_owned();
         let [verb, resource, cluster, object] =
             [verb, resource, cluster, object].map(str::to_owned);
-        Request {
-            verb,
-            resource,
-            cluster,
-            object,
-            code,
-            user_agent,
-        }
+        Request { verb, resource, cluster, object, code, user_agent }
     }
 
     #[test]
@@ -327,24 +288,13 @@ mod tests {
             requests,
             [
                 request("create", "configmaps.core", "vxqz", "default/x", 201),
-                request(
-                    "list",
-                    "roles.rbac.authorization.k8s.io",
-                    WILDCARD,
-                    "/",
-                    200
-                ),
+                request("list", "roles.rbac.authorization.k8s.io", WILDCARD, "/", 200),
             ]
         );
         let after = Mark(u64::try_from(CREATE.len()).unwrap() + 1);
         let one = Filter::backend().cluster("vxqz");
         assert_eq!(audit.requests(after, &one).unwrap(), []);
-        assert_eq!(
-            audit
-                .requests(Mark(0), &Filter::agent("konnector"))
-                .unwrap(),
-            []
-        );
+        assert_eq!(audit.requests(Mark(0), &Filter::agent("konnector")).unwrap(), []);
     }
 
     #[test]

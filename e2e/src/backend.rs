@@ -54,11 +54,7 @@ impl Backend {
         spec = spec.arg("--listen-address=127.0.0.1:0").args(flags);
         spec.env.push(("RUST_BACKTRACE".into(), "1".into()));
         let (process, address) = listen(&spec).await?;
-        Ok(Self {
-            spec,
-            process,
-            address,
-        })
+        Ok(Self { spec, process, address })
     }
 
     /// Runs the backend with these flags and waits for its end; gives the exit code and what it printed.
@@ -84,9 +80,7 @@ impl Backend {
     pub async fn stop(&mut self) -> Result<()> {
         let status = self.process.terminate(STOP).await?;
         if !status.success() {
-            return Err(self
-                .process
-                .fail(format!("ended with {status} after SIGTERM")));
+            return Err(self.process.fail(format!("ended with {status} after SIGTERM")));
         }
         Ok(())
     }
@@ -103,13 +97,12 @@ impl Backend {
 
     /// Waits until `/readyz` answers 200.
     pub async fn ready(&self) -> Result<()> {
-        let ready = eventually("/readyz to answer 200", START, async || {
-            match self.get("/readyz").await {
+        let ready =
+            eventually("/readyz to answer 200", START, async || match self.get("/readyz").await {
                 Ok((200, _)) => Ok(()),
                 Ok((code, body)) => Err(format!("{code} {}", body.trim())),
                 Err(error) => Err(format!("{error:#}")),
-            }
-        });
+            });
         ready.await.map_err(|error| self.process.fail(error))
     }
 
@@ -171,18 +164,13 @@ async fn listen(spec: &Spec) -> Result<(Process, SocketAddr)> {
 /// The address of the public listener; that of `--admin-address` is a line of its own.
 fn listen_address(output: &str) -> Option<SocketAddr> {
     let said = |line: &&str| line.contains("listening") && line.contains("address=");
-    let line = output
-        .lines()
-        .filter(said)
-        .find(|line| !line.contains("--admin-address"))?;
+    let line = output.lines().filter(said).find(|line| !line.contains("--admin-address"))?;
     let value = line.split("address=").nth(1)?.split_whitespace().next()?;
     value.trim_matches('"').parse().ok()
 }
 
 async fn get(address: SocketAddr, path: &str) -> Result<(u16, String)> {
-    let mut stream = TcpStream::connect(address)
-        .await
-        .context("connecting to the backend")?;
+    let mut stream = TcpStream::connect(address).await.context("connecting to the backend")?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
@@ -204,14 +192,9 @@ fn binary() -> Result<PathBuf> {
     let deps = beside.file_name().is_some_and(|name| name == "deps");
     let profile = if deps { beside.parent() } else { Some(beside) };
     let binary = profile.context("a test outside target/")?.join("backend");
-    let built = fs::metadata(&binary)
-        .and_then(|data| data.modified())
-        .with_context(|| {
-            format!(
-                "{} is missing: run scripts/test, or cargo build --bin backend",
-                binary.display()
-            )
-        })?;
+    let built = fs::metadata(&binary).and_then(|data| data.modified()).with_context(|| {
+        format!("{} is missing: run scripts/test, or cargo build --bin backend", binary.display())
+    })?;
     let (newest, source) = newest_source(&dirs::project().join("src"))?;
     if newest > built {
         let (binary, source) = (binary.display(), source.display());
@@ -242,10 +225,7 @@ mod tests {
     fn the_address_is_read_from_the_listening_line() {
         let line =
             "2026-01-01T00:00:00Z  INFO backend::http: listening address=127.0.0.1:4711 tls=false";
-        assert_eq!(
-            listen_address(&format!("first\n{line}\n")),
-            "127.0.0.1:4711".parse().ok()
-        );
+        assert_eq!(listen_address(&format!("first\n{line}\n")), "127.0.0.1:4711".parse().ok());
         assert_eq!(listen_address("starting address=127.0.0.1:1"), None);
     }
 }

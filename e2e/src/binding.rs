@@ -49,13 +49,7 @@ impl<'a> Request<'a> {
     /// A request without template in the namespace `default`.
     #[must_use]
     pub fn new(name: &'a str, identity: &'a str) -> Self {
-        Self {
-            namespace: "default",
-            name,
-            identity,
-            author: "e2e@example.org",
-            template: None,
-        }
+        Self { namespace: "default", name, identity, author: "e2e@example.org", template: None }
     }
 }
 
@@ -75,63 +69,40 @@ pub async fn create(admin: &Client, request: &Request<'_>) -> Result<DynamicObje
         spec["templateRef"] = json!({"name": template});
     }
     let manifest = json!({"metadata": {"name": request.name}, "spec": spec});
-    object::create(
-        admin,
-        &kube_bind("BindableResourcesRequest"),
-        Some(request.namespace),
-        manifest,
-    )
-    .await
+    object::create(admin, &kube_bind("BindableResourcesRequest"), Some(request.namespace), manifest)
+        .await
 }
 
 /// Waits for the final phase of a request, which must be Succeeded, and reads the response from its Secret.
 pub async fn finished(admin: &Client, request: &Request<'_>) -> Result<Bound> {
-    let &Request {
-        namespace, name, ..
-    } = request;
-    let requests = object::api(
-        admin,
-        &kube_bind("BindableResourcesRequest"),
-        Some(namespace),
-    );
+    let &Request { namespace, name, .. } = request;
+    let requests = object::api(admin, &kube_bind("BindableResourcesRequest"), Some(namespace));
     let what = format!("BindableResourcesRequest {namespace}/{name} to end");
     let ended = object::wait_for(&requests, name, &what, DEADLINE, |request| {
         let phase = request.data["status"]["phase"].as_str().unwrap_or_default();
-        if matches!(phase, "Succeeded" | "Failed") {
-            Ok(())
-        } else {
-            Err(object::summary(request))
-        }
+        if matches!(phase, "Succeeded" | "Failed") { Ok(()) } else { Err(object::summary(request)) }
     })
     .await?;
     if ended.data["status"]["phase"] != "Succeeded" {
         bail!("the binding failed: {}", object::summary(&ended));
     }
     let reference = &ended.data["status"]["kubeconfigSecretRef"];
-    let secret_name = reference["name"]
-        .as_str()
-        .context("status.kubeconfigSecretRef has no name")?;
+    let secret_name =
+        reference["name"].as_str().context("status.kubeconfigSecretRef has no name")?;
     let key = reference["key"].as_str().unwrap_or(RESPONSE_KEY);
     let secret = object::api(admin, &core("Secret"), Some(namespace))
         .get(secret_name)
         .await
         .with_context(|| format!("reading the response Secret {namespace}/{secret_name}"))?;
     let (response, kubeconfig) = decode(&object::secret_text(&secret, key)?)?;
-    let consumer = Consumer::new(&kubeconfig)
-        .await
-        .context("using the issued kubeconfig")?;
+    let consumer = Consumer::new(&kubeconfig).await.context("using the issued kubeconfig")?;
     ensure!(
         ended.data["status"]["namespace"] == consumer.namespace(),
         "status.namespace is {}, the kubeconfig's context says {}",
         ended.data["status"]["namespace"],
         consumer.namespace()
     );
-    Ok(Bound {
-        request: ended,
-        response,
-        kubeconfig,
-        consumer,
-    })
+    Ok(Bound { request: ended, response, kubeconfig, consumer })
 }
 
 impl Bound {
@@ -139,27 +110,15 @@ impl Bound {
     /// same bytes, type and key are right, the `ClusterBinding` names it. Returns the Secret.
     pub async fn check_secret(&self, admin: &Client) -> Result<DynamicObject> {
         let namespace = self.consumer.namespace();
-        let secret = object::api(admin, &core("Secret"), Some(namespace))
-            .get("kubeconfig")
-            .await?;
+        let secret = object::api(admin, &core("Secret"), Some(namespace)).get("kubeconfig").await?;
         ensure!(
             object::secret_text(&secret, "kubeconfig")? == self.kubeconfig,
             "Secret {namespace}/kubeconfig and the response differ"
         );
-        let keys: Vec<_> = secret.data["data"]
-            .as_object()
-            .into_iter()
-            .flat_map(|data| data.keys())
-            .collect();
-        ensure!(
-            keys == ["kubeconfig"],
-            "Secret {namespace}/kubeconfig has the keys {keys:?}"
-        );
-        ensure!(
-            secret.data["type"] == "Opaque",
-            "its type is {}",
-            secret.data["type"]
-        );
+        let keys: Vec<_> =
+            secret.data["data"].as_object().into_iter().flat_map(|data| data.keys()).collect();
+        ensure!(keys == ["kubeconfig"], "Secret {namespace}/kubeconfig has the keys {keys:?}");
+        ensure!(secret.data["type"] == "Opaque", "its type is {}", secret.data["type"]);
         let binding = object::api(admin, &kube_bind("ClusterBinding"), Some(namespace))
             .get("cluster")
             .await?;
@@ -182,16 +141,9 @@ fn decode(text: &str) -> Result<(Value, String)> {
         response["apiVersion"],
         response["kind"]
     );
-    let kubeconfig = response["kubeconfig"]
-        .as_str()
-        .context("the response has no kubeconfig")?;
-    let kubeconfig = STANDARD
-        .decode(kubeconfig)
-        .context("its kubeconfig is no base64")?;
-    Ok((
-        response,
-        String::from_utf8(kubeconfig).context("its kubeconfig is no text")?,
-    ))
+    let kubeconfig = response["kubeconfig"].as_str().context("the response has no kubeconfig")?;
+    let kubeconfig = STANDARD.decode(kubeconfig).context("its kubeconfig is no base64")?;
+    Ok((response, String::from_utf8(kubeconfig).context("its kubeconfig is no text")?))
 }
 
 #[cfg(test)]
@@ -214,9 +166,6 @@ mod tests {
             "kind": "BindingResourceResponse", "apiVersion": "kube-bind.io/v1alpha2",
             "authentication": {}, "kubeconfig": STANDARD.encode("kind: Config"), "requests": null,
         });
-        assert_eq!(
-            decode(&response.to_string()).unwrap(),
-            (response, "kind: Config".to_owned())
-        );
+        assert_eq!(decode(&response.to_string()).unwrap(), (response, "kind: Config".to_owned()));
     }
 }

@@ -32,28 +32,16 @@ impl Access {
             serde_saphyr::from_str(text).context("the kubeconfig is no YAML")?;
         let named = |list: &str, name: &str, part: &str| {
             let entries = config[list].as_array().into_iter().flatten();
-            entries
-                .clone()
-                .find(|entry| entry["name"] == name)
-                .map(|entry| entry[part].clone())
+            entries.clone().find(|entry| entry["name"] == name).map(|entry| entry[part].clone())
         };
-        let current = context
-            .or(config["current-context"].as_str())
-            .context("no current context")?;
+        let current =
+            context.or(config["current-context"].as_str()).context("no current context")?;
         let context = named("contexts", current, "context")
             .with_context(|| format!("no context {current}"))?;
-        let cluster = named(
-            "clusters",
-            context["cluster"].as_str().unwrap_or_default(),
-            "cluster",
-        )
-        .context("the context's cluster is missing")?;
-        let user = named(
-            "users",
-            context["user"].as_str().unwrap_or_default(),
-            "user",
-        )
-        .context("the context's user is missing")?;
+        let cluster = named("clusters", context["cluster"].as_str().unwrap_or_default(), "cluster")
+            .context("the context's cluster is missing")?;
+        let user = named("users", context["user"].as_str().unwrap_or_default(), "user")
+            .context("the context's user is missing")?;
         let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
         Ok(Self {
             server: text(&cluster["server"]).context("no server")?,
@@ -65,19 +53,13 @@ impl Access {
     /// The same person at another URL of the same server.
     #[must_use]
     pub fn at(&self, server: String) -> Self {
-        Self {
-            server,
-            ..self.clone()
-        }
+        Self { server, ..self.clone() }
     }
 
     /// Somebody else at the same URL.
     #[must_use]
     pub fn with_token(&self, token: &str) -> Self {
-        Self {
-            token: token.to_owned(),
-            ..self.clone()
-        }
+        Self { token: token.to_owned(), ..self.clone() }
     }
 
     /// A kubeconfig with the one context `default` (JSON, which is YAML).
@@ -122,9 +104,7 @@ pub async fn from_kubeconfig(text: &str, user_agent: &str) -> Result<Client> {
         .context("reading a kubeconfig")?;
     config.default_retry = false;
     config.connect_timeout = Some(Duration::from_secs(10));
-    config
-        .headers
-        .push((USER_AGENT, HeaderValue::from_str(user_agent)?));
+    config.headers.push((USER_AGENT, HeaderValue::from_str(user_agent)?));
     Client::try_from(config).context("building a client")
 }
 

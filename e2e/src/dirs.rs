@@ -57,9 +57,8 @@ pub fn finish() {
 }
 
 fn prune(all: &Path) -> io::Result<()> {
-    let mut runs: Vec<PathBuf> = fs::read_dir(all)?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .collect();
+    let mut runs: Vec<PathBuf> =
+        fs::read_dir(all)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
     runs.sort();
     let old = runs.len().saturating_sub(KEPT_RUNS);
     for run in runs.into_iter().take(old).filter(|run| !in_use(run)) {
@@ -70,9 +69,7 @@ fn prune(all: &Path) -> io::Result<()> {
 
 /// Whether the test process that made this folder still runs. Its name ends in that process's id.
 fn in_use(run: &Path) -> bool {
-    let pid = run
-        .file_name()
-        .and_then(|name| name.to_str())
-        .and_then(|name| name.rsplit('-').next());
+    let pid =
+        run.file_name().and_then(|name| name.to_str()).and_then(|name| name.rsplit('-').next());
     pid.is_some_and(|pid| Path::new("/proc").join(pid).exists())
 }

@@ -24,9 +24,7 @@ const STOP: Duration = Duration::from_mins(1);
 /// For a workspace (0.7 s alone) or a binding to become ready while others use the machine too.
 const READY: Duration = Duration::from_mins(1);
 /// The verbs that an explicit claim spells out.
-const VERBS: [&str; 7] = [
-    "get", "list", "watch", "create", "update", "patch", "delete",
-];
+const VERBS: [&str; 7] = ["get", "list", "watch", "create", "update", "patch", "delete"];
 
 /// A kcp server. Dropping it kills the process.
 #[derive(Debug)]
@@ -64,29 +62,19 @@ impl Kcp {
         let policy = dir.join("audit-policy.yaml");
         fs::write(&policy, audit::POLICY).context("writing the audit policy")?;
         let flag = |name: &str, value: String| format!("--{name}={value}");
-        let spec = Spec::new("kcp", tools::path("kcp")?, dir)
-            .arg("start")
-            .args([
-                flag("root-directory", dir.join("data").display().to_string()),
-                flag("bind-address", "127.0.0.1".into()),
-                flag("secure-port", port.to_string()),
-                flag("embedded-etcd-client-port", free_port()?.to_string()),
-                flag("embedded-etcd-peer-port", free_port()?.to_string()),
-                flag("audit-policy-file", policy.display().to_string()),
-                flag(
-                    "audit-log-path",
-                    dir.join("audit.log").display().to_string(),
-                ),
-                // In MB. Rotation would move what a mark points at.
-                flag("audit-log-maxsize", "100000".into()),
-            ]);
+        let spec = Spec::new("kcp", tools::path("kcp")?, dir).arg("start").args([
+            flag("root-directory", dir.join("data").display().to_string()),
+            flag("bind-address", "127.0.0.1".into()),
+            flag("secure-port", port.to_string()),
+            flag("embedded-etcd-client-port", free_port()?.to_string()),
+            flag("embedded-etcd-peer-port", free_port()?.to_string()),
+            flag("audit-policy-file", policy.display().to_string()),
+            flag("audit-log-path", dir.join("audit.log").display().to_string()),
+            // In MB. Rotation would move what a mark points at.
+            flag("audit-log-maxsize", "100000".into()),
+        ]);
         let url = format!("https://127.0.0.1:{port}");
-        let kcp = Self {
-            spec,
-            url,
-            dir: dir.to_owned(),
-            process: Mutex::new(None),
-        };
+        let kcp = Self { spec, url, dir: dir.to_owned(), process: Mutex::new(None) };
         kcp.resume().await?;
         Ok(kcp)
     }
@@ -101,12 +89,7 @@ impl Kcp {
             let request = http::Request::get("/readyz").body(Vec::new())?;
             client.request_text(request).await?;
             // The root workspace's own types come a moment later.
-            let types = resource(
-                "tenancy.kcp.io",
-                "v1alpha1",
-                "WorkspaceType",
-                "workspacetypes",
-            );
+            let types = resource("tenancy.kcp.io", "v1alpha1", "WorkspaceType", "workspacetypes");
             object::api(&client, &types, None).get("universal").await?;
             anyhow::Ok(())
         });
@@ -168,9 +151,7 @@ impl Kcp {
 
     /// Writes a kubeconfig with one context for a workspace; returns its path.
     pub fn kubeconfig_file(&self, cluster: &str) -> Result<PathBuf> {
-        let path = self
-            .dir
-            .join(format!("{}.kubeconfig", cluster.replace(':', "_")));
+        let path = self.dir.join(format!("{}.kubeconfig", cluster.replace(':', "_")));
         self.access(cluster)?.write(&path)?;
         Ok(path)
     }
@@ -187,33 +168,21 @@ impl Kcp {
         let api = object::api(&client, &workspaces, None);
         let what = format!("workspace {parent}:{name} to be ready");
         let ready = object::wait_for(&api, name, &what, READY, |workspace| {
-            let phase = workspace.data["status"]["phase"]
-                .as_str()
-                .unwrap_or_default();
-            (phase == "Ready")
-                .then_some(())
-                .ok_or_else(|| object::summary(workspace))
+            let phase = workspace.data["status"]["phase"].as_str().unwrap_or_default();
+            (phase == "Ready").then_some(()).ok_or_else(|| object::summary(workspace))
         })
         .await?;
-        let cluster = ready.data["spec"]["cluster"]
-            .as_str()
-            .context("no spec.cluster")?;
-        Ok(Workspace {
-            path: format!("{parent}:{name}"),
-            cluster: cluster.to_owned(),
-        })
+        let cluster = ready.data["spec"]["cluster"].as_str().context("no spec.cluster")?;
+        Ok(Workspace { path: format!("{parent}:{name}"), cluster: cluster.to_owned() })
     }
 
     /// Deletes a workspace without waiting for its end.
     pub async fn delete_workspace(&self, workspace: &Workspace) -> Result<()> {
-        let (parent, name) = workspace
-            .path
-            .rsplit_once(':')
-            .context("a workspace without parent")?;
+        let (parent, name) =
+            workspace.path.rsplit_once(':').context("a workspace without parent")?;
         let workspaces = resource("tenancy.kcp.io", "v1alpha1", "Workspace", "workspaces");
         let api = object::api(&self.client(parent).await?, &workspaces, None);
-        api.delete(name, &kube::api::DeleteParams::default())
-            .await?;
+        api.delete(name, &kube::api::DeleteParams::default()).await?;
         Ok(())
     }
 
@@ -259,9 +228,7 @@ impl Kcp {
         let api: Api<DynamicObject> = object::api(&self.client(path).await?, &slices, None);
         eventually(&format!("an endpoint URL of {export}"), READY, async || {
             let slice = api.get(export).await.map_err(|error| error.to_string())?;
-            let url = slice.data["status"]["endpoints"][0]["url"]
-                .as_str()
-                .map(str::to_owned);
+            let url = slice.data["status"]["endpoints"][0]["url"].as_str().map(str::to_owned);
             url.ok_or_else(|| object::summary(&slice))
         })
         .await
@@ -272,11 +239,7 @@ impl Kcp {
         let workspaces = resource("tenancy.kcp.io", "v1alpha1", "Workspace", "workspaces");
         let api = object::api(&self.client(parent).await?, &workspaces, None);
         let list = api.list(&ListParams::default()).await?;
-        Ok(list
-            .items
-            .into_iter()
-            .filter_map(|workspace| workspace.metadata.name)
-            .collect())
+        Ok(list.items.into_iter().filter_map(|workspace| workspace.metadata.name).collect())
     }
 }
 
@@ -288,11 +251,7 @@ fn accepted(offered: &Value, choice: Claims<'_>) -> Value {
             Claims::All | Claims::Explicit => true,
             Claims::Some(names) => names.contains(&name),
         };
-        let verbs = if matches!(choice, Claims::Explicit) {
-            json!(VERBS)
-        } else {
-            json!(["*"])
-        };
+        let verbs = if matches!(choice, Claims::Explicit) { json!(VERBS) } else { json!(["*"]) };
         let mut decided = json!({
             "resource": name,
             "verbs": verbs,
@@ -328,9 +287,6 @@ mod tests {
                  "selector": all, "state": "Rejected"},
             ])
         );
-        assert_eq!(
-            accepted(&offered, Claims::Explicit)[0]["verbs"],
-            json!(VERBS)
-        );
+        assert_eq!(accepted(&offered, Claims::Explicit)[0]["verbs"], json!(VERBS));
     }
 }

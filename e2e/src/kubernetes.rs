@@ -41,19 +41,11 @@ impl Kubernetes {
         let etcd = Process::start(&etcd(dir, etcd_port)?).await?;
         let apiserver = Process::start(&apiserver(dir, etcd_port, port)?).await?;
         let url = format!("https://127.0.0.1:{port}");
-        let this = Self {
-            dir: dir.to_owned(),
-            url,
-            processes: Mutex::default(),
-        };
+        let this = Self { dir: dir.to_owned(), url, processes: Mutex::default() };
         let ready = eventually("kube-apiserver to be ready", START, async || {
             let client = this.client().await?;
             let request = http::Request::get("/readyz").body(Vec::new())?;
-            client
-                .request_text(request)
-                .await
-                .map(drop)
-                .map_err(anyhow::Error::from)
+            client.request_text(request).await.map(drop).map_err(anyhow::Error::from)
         });
         tokio::select! {
             ready = ready => ready.map_err(|error| apiserver.fail(error))?,
@@ -63,26 +55,15 @@ impl Kubernetes {
         this.access()?.write(&dir.join("admin.kubeconfig"))?;
         let manager = Process::start(&controller_manager(dir)?).await?;
         // Each namespace gets its `default` service account from the controller manager.
-        let accounts = object::api(
-            &this.client().await?,
-            &object::core("ServiceAccount"),
-            Some("default"),
-        );
-        let ready = object::wait_for(
-            &accounts,
-            "default",
-            "the first service account",
-            START,
-            |_| Ok(()),
-        );
+        let accounts =
+            object::api(&this.client().await?, &object::core("ServiceAccount"), Some("default"));
+        let ready =
+            object::wait_for(&accounts, "default", "the first service account", START, |_| Ok(()));
         tokio::select! {
             ready = ready => ready.map_err(|error| manager.fail(error))?,
             why = manager.ended() => return Err(manager.fail(why)),
         };
-        this.processes
-            .lock()
-            .await
-            .extend([manager, apiserver, etcd]);
+        this.processes.lock().await.extend([manager, apiserver, etcd]);
         Ok(this)
     }
 
@@ -110,11 +91,7 @@ impl Kubernetes {
     pub fn access(&self) -> Result<Access> {
         let path = self.dir.join("certs/apiserver.crt");
         let ca = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
-        Ok(Access {
-            server: self.url.clone(),
-            ca: Some(STANDARD.encode(ca)),
-            token: TOKEN.into(),
-        })
+        Ok(Access { server: self.url.clone(), ca: Some(STANDARD.encode(ca)), token: TOKEN.into() })
     }
 
     /// An admin client.
@@ -141,19 +118,14 @@ fn write_inputs(dir: &Path) -> Result<()> {
     };
     fs::write(dir.join("sa.key"), pem("PRIVATE KEY", private.as_ref()))?;
     fs::write(dir.join("sa.pub"), pem("PUBLIC KEY", public.as_ref()))?;
-    fs::write(
-        dir.join("tokens.csv"),
-        format!("{TOKEN},admin,admin,\"system:masters\"\n"),
-    )?;
+    fs::write(dir.join("tokens.csv"), format!("{TOKEN},admin,admin,\"system:masters\"\n"))?;
     fs::write(dir.join("audit-policy.yaml"), audit::POLICY)?;
     Ok(())
 }
 
 fn etcd(dir: &Path, port: u16) -> Result<Spec> {
-    let (client, peer) = (
-        format!("http://127.0.0.1:{port}"),
-        format!("http://127.0.0.1:{}", free_port()?),
-    );
+    let (client, peer) =
+        (format!("http://127.0.0.1:{port}"), format!("http://127.0.0.1:{}", free_port()?));
     Ok(Spec::new("etcd", tools::path("etcd")?, dir).args([
         "--data-dir=etcd".to_owned(),
         format!("--listen-client-urls={client}"),
@@ -167,28 +139,26 @@ fn etcd(dir: &Path, port: u16) -> Result<Spec> {
 }
 
 fn apiserver(dir: &Path, etcd_port: u16, port: u16) -> Result<Spec> {
-    Ok(
-        Spec::new("kube-apiserver", tools::path("kube-apiserver")?, dir).args([
-            format!("--etcd-servers=http://127.0.0.1:{etcd_port}"),
-            format!("--secure-port={port}"),
-            "--bind-address=127.0.0.1".to_owned(),
-            "--advertise-address=127.0.0.1".to_owned(),
-            // Nothing reaches the `kubernetes` Service here, and a loopback address would be refused in its endpoints.
-            "--endpoint-reconciler-type=none".to_owned(),
-            "--cert-dir=certs".to_owned(),
-            "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
-            "--service-account-key-file=sa.pub".to_owned(),
-            "--service-account-signing-key-file=sa.key".to_owned(),
-            "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
-            "--token-auth-file=tokens.csv".to_owned(),
-            "--authorization-mode=RBAC".to_owned(),
-            // It would want an issued token for each Pod; there are none.
-            "--disable-admission-plugins=ServiceAccount".to_owned(),
-            "--audit-policy-file=audit-policy.yaml".to_owned(),
-            "--audit-log-path=audit.log".to_owned(),
-            "--audit-log-maxsize=100000".to_owned(),
-        ]),
-    )
+    Ok(Spec::new("kube-apiserver", tools::path("kube-apiserver")?, dir).args([
+        format!("--etcd-servers=http://127.0.0.1:{etcd_port}"),
+        format!("--secure-port={port}"),
+        "--bind-address=127.0.0.1".to_owned(),
+        "--advertise-address=127.0.0.1".to_owned(),
+        // Nothing reaches the `kubernetes` Service here, and a loopback address would be refused in its endpoints.
+        "--endpoint-reconciler-type=none".to_owned(),
+        "--cert-dir=certs".to_owned(),
+        "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
+        "--service-account-key-file=sa.pub".to_owned(),
+        "--service-account-signing-key-file=sa.key".to_owned(),
+        "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+        "--token-auth-file=tokens.csv".to_owned(),
+        "--authorization-mode=RBAC".to_owned(),
+        // It would want an issued token for each Pod; there are none.
+        "--disable-admission-plugins=ServiceAccount".to_owned(),
+        "--audit-policy-file=audit-policy.yaml".to_owned(),
+        "--audit-log-path=audit.log".to_owned(),
+        "--audit-log-maxsize=100000".to_owned(),
+    ]))
 }
 
 fn controller_manager(dir: &Path) -> Result<Spec> {

@@ -32,10 +32,7 @@ pub async fn apply_dir(client: &Client, dir: &Path, namespace: &str) -> Result<(
     let mut files: Vec<_> = fs::read_dir(dir)
         .with_context(|| format!("reading {}", dir.display()))?
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "yaml")
-        })
+        .filter(|path| path.extension().is_some_and(|extension| extension == "yaml"))
         .collect();
     files.sort();
     for file in files {
@@ -60,11 +57,10 @@ pub async fn apply(client: &Client, text: &str, namespace: &str) -> Result<()> {
         "customresourcedefinitions",
     );
     let crds = object::api(client, &crds, None);
-    for object in objects.iter().filter(|o| {
-        o.types
-            .as_ref()
-            .is_some_and(|types| types.kind == "CustomResourceDefinition")
-    }) {
+    for object in objects
+        .iter()
+        .filter(|o| o.types.as_ref().is_some_and(|types| types.kind == "CustomResourceDefinition"))
+    {
         let name = object.metadata.name.as_deref().unwrap_or_default();
         object::wait_for(&crds, name, "an established CRD", DEADLINE, |crd| {
             object::expect_condition(crd, "Established", "True")
@@ -85,11 +81,7 @@ async fn apply_one(client: &Client, object: &DynamicObject, namespace: &str) -> 
         let namespace = object.metadata.namespace.as_deref().unwrap_or(namespace);
         let namespaced = capabilities.scope == discovery::Scope::Namespaced;
         object::api(client, &resource, namespaced.then_some(namespace))
-            .patch(
-                &name,
-                &PatchParams::apply("kube-bind-e2e").force(),
-                &Patch::Apply(object),
-            )
+            .patch(&name, &PatchParams::apply("kube-bind-e2e").force(), &Patch::Apply(object))
             .await
             .map(drop)
     })

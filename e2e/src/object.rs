@@ -13,11 +13,8 @@ use crate::wait::eventually;
 /// `ApiResource` of a kind whose plural is `plural`. `group` is empty for the core group.
 #[must_use]
 pub fn resource(group: &str, version: &str, kind: &str, plural: &str) -> ApiResource {
-    let api_version = if group.is_empty() {
-        version.to_owned()
-    } else {
-        format!("{group}/{version}")
-    };
+    let api_version =
+        if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
     ApiResource {
         group: group.into(),
         version: version.into(),
@@ -30,12 +27,7 @@ pub fn resource(group: &str, version: &str, kind: &str, plural: &str) -> ApiReso
 /// `kube-bind.io/v1alpha2`: the version that every client of v0.8.1 uses (contract objects.md 0).
 #[must_use]
 pub fn kube_bind(kind: &str) -> ApiResource {
-    resource(
-        "kube-bind.io",
-        "v1alpha2",
-        kind,
-        &format!("{}s", kind.to_lowercase()),
-    )
+    resource("kube-bind.io", "v1alpha2", kind, &format!("{}s", kind.to_lowercase()))
 }
 
 /// A kind of the core group, such as `Secret`.
@@ -47,12 +39,7 @@ pub fn core(kind: &str) -> ApiResource {
 /// A kind of kcp's `apis.kcp.io/v1alpha2`.
 #[must_use]
 pub fn kcp_apis(kind: &str) -> ApiResource {
-    resource(
-        "apis.kcp.io",
-        "v1alpha2",
-        kind,
-        &format!("{}s", kind.to_lowercase()),
-    )
+    resource("apis.kcp.io", "v1alpha2", kind, &format!("{}s", kind.to_lowercase()))
 }
 
 /// An API of untyped objects, in a namespace or for the whole cluster.
@@ -113,15 +100,11 @@ pub async fn wait_for(
 
 /// Waits until the object is gone.
 pub async fn wait_gone(api: &Api<DynamicObject>, name: &str, deadline: Duration) -> Result<()> {
-    eventually(
-        &format!("{name} to be gone"),
-        deadline,
-        async || match api.get_opt(name).await {
-            Ok(None) => Ok(()),
-            Ok(Some(object)) => Err(format!("still there: {}", summary(&object))),
-            Err(error) => Err(error.to_string()),
-        },
-    )
+    eventually(&format!("{name} to be gone"), deadline, async || match api.get_opt(name).await {
+        Ok(None) => Ok(()),
+        Ok(Some(object)) => Err(format!("still there: {}", summary(&object))),
+        Err(error) => Err(error.to_string()),
+    })
     .await
 }
 
@@ -138,50 +121,30 @@ pub fn expect_condition(object: &DynamicObject, kind: &str, status: &str) -> Res
 #[must_use]
 pub fn condition<'a>(object: &'a DynamicObject, kind: &str) -> Option<&'a Value> {
     let conditions = object.data.get("status")?.get("conditions")?.as_array()?;
-    conditions
-        .iter()
-        .find(|condition| condition["type"] == kind)
+    conditions.iter().find(|condition| condition["type"] == kind)
 }
 
 /// What a message says about an object: its phase and conditions, never its data.
 #[must_use]
 pub fn summary(object: &DynamicObject) -> String {
-    let kind = object
-        .types
-        .as_ref()
-        .map_or("object", |types| types.kind.as_str());
+    let kind = object.types.as_ref().map_or("object", |types| types.kind.as_str());
     let name = object.metadata.name.as_deref().unwrap_or_default();
-    let deleting = if object.metadata.deletion_timestamp.is_some() {
-        ", terminating"
-    } else {
-        ""
-    };
+    let deleting = if object.metadata.deletion_timestamp.is_some() { ", terminating" } else { "" };
     let status = &object.data["status"];
-    let phase = status["phase"]
-        .as_str()
-        .map(|phase| format!(", phase {phase}"))
-        .unwrap_or_default();
+    let phase =
+        status["phase"].as_str().map(|phase| format!(", phase {phase}")).unwrap_or_default();
     let conditions: Vec<String> = status["conditions"]
         .as_array()
         .into_iter()
         .flatten()
         .map(|c| {
             let text = |field: &str| c[field].as_str().unwrap_or_default().to_owned();
-            format!(
-                "{}={} {} {}",
-                text("type"),
-                text("status"),
-                text("reason"),
-                text("message")
-            )
-            .trim_end()
-            .to_owned()
+            format!("{}={} {} {}", text("type"), text("status"), text("reason"), text("message"))
+                .trim_end()
+                .to_owned()
         })
         .collect();
-    format!(
-        "{kind} {name}{phase}{deleting}, conditions [{}]",
-        conditions.join("; ")
-    )
+    format!("{kind} {name}{phase}{deleting}, conditions [{}]", conditions.join("; "))
 }
 
 /// One key of a Secret as text.

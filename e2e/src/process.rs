@@ -46,13 +46,7 @@ impl Spec {
     #[must_use]
     pub fn new(name: &str, program: PathBuf, dir: &Path) -> Self {
         let dir = dir.to_path_buf();
-        Self {
-            name: name.to_owned(),
-            program,
-            args: Vec::new(),
-            env: Vec::new(),
-            dir,
-        }
+        Self { name: name.to_owned(), program, args: Vec::new(), env: Vec::new(), dir }
     }
 
     /// Adds an argument.
@@ -91,10 +85,7 @@ impl Process {
             .envs(spec.env.iter().map(|(key, value)| (key, value)))
             .current_dir(&spec.dir)
             .stdin(Stdio::null())
-            .stderr(
-                out.try_clone()
-                    .with_context(|| format!("duplicating {}", log.display()))?,
-            )
+            .stderr(out.try_clone().with_context(|| format!("duplicating {}", log.display()))?)
             .stdout(out)
             .process_group(0)
             .kill_on_drop(true);
@@ -105,17 +96,9 @@ impl Process {
             .await
             .context("spawning")?
             .with_context(|| format!("starting {} ({program})", spec.name))?;
-        let pid = child
-            .id()
-            .with_context(|| format!("{} ended at once", spec.name))?;
+        let pid = child.id().with_context(|| format!("{} ended at once", spec.name))?;
         registry(|running| running.insert(pid));
-        Ok(Self {
-            name: spec.name.clone(),
-            child,
-            pid,
-            log,
-            log_start,
-        })
+        Ok(Self { name: spec.name.clone(), child, pid, log, log_start })
     }
 
     /// The process id.
@@ -137,10 +120,7 @@ impl Process {
         let output = self.output().unwrap_or_else(|error| format!("{error:#}"));
         let from = output.ceil_char_boundary(output.len().saturating_sub(TAIL));
         let (name, log) = (&self.name, self.log.display());
-        anyhow!(
-            "{name}: {why}\n--- end of {log} ---\n{}\n---",
-            output[from..].trim_end()
-        )
+        anyhow!("{name}: {why}\n--- end of {log} ---\n{}\n---", output[from..].trim_end())
     }
 
     /// An error if the process has ended.
@@ -203,10 +183,7 @@ impl Process {
         let status = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = line.and_then(|line| line.split_whitespace().next());
-        Ok(kib
-            .with_context(|| format!("no VmRSS in {path}"))?
-            .parse::<u64>()?
-            * 1024)
+        Ok(kib.with_context(|| format!("no VmRSS in {path}"))?.parse::<u64>()? * 1024)
     }
 }
 
@@ -253,8 +230,7 @@ pub fn free_port() -> Result<u16> {
 fn is_alive(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // The field after the closing parenthesis of the command.
-    stat.rsplit_once(") ")
-        .is_some_and(|(_, rest)| !rest.starts_with('Z'))
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
 fn open_log(path: &Path) -> Result<(File, u64)> {
@@ -270,9 +246,8 @@ fn open_log(path: &Path) -> Result<(File, u64)> {
 /// A command for `program` that the kernel kills together with us, where `setpriv` is to be had.
 fn tie_to_us(program: &Path) -> Command {
     static SETPRIV: LazyLock<bool> = LazyLock::new(|| {
-        let dry = std::process::Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", "true"])
-            .output();
+        let dry =
+            std::process::Command::new("setpriv").args(["--pdeathsig", "KILL", "true"]).output();
         dry.is_ok_and(|output| output.status.success())
     });
     if *SETPRIV {

@@ -53,10 +53,8 @@ impl Provider {
     pub async fn start_on(kcp: Arc<Kcp>, name: &str, flags: &[&str]) -> Result<Self> {
         let name = stack::unique(name);
         let (export, base) = init(&kcp, &name).await?;
-        let flags: Vec<String> = base
-            .into_iter()
-            .chain(flags.iter().map(|flag| (*flag).to_owned()))
-            .collect();
+        let flags: Vec<String> =
+            base.into_iter().chain(flags.iter().map(|flag| (*flag).to_owned())).collect();
         let backend = Backend::start(&format!("{name}-backend"), flags.clone()).await?;
         Ok(Self::of(kcp, export, flags, backend))
     }
@@ -65,21 +63,12 @@ impl Provider {
     #[must_use]
     pub fn of(kcp: Arc<Kcp>, export: Workspace, flags: Vec<String>, backend: Backend) -> Self {
         let tenants = Mutex::default();
-        Self {
-            kcp,
-            export,
-            flags,
-            backend,
-            tenants,
-        }
+        Self { kcp, export, flags, backend, tenants }
     }
 
     /// A new workspace that has bound the export and is served.
     pub async fn tenant(&self, name: &str, claims: Claims<'_>) -> Result<Workspace> {
-        let workspace = self
-            .kcp
-            .create_workspace("root", &stack::unique(name))
-            .await?;
+        let workspace = self.kcp.create_workspace("root", &stack::unique(name)).await?;
         self.bind(&workspace, claims).await?;
         let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
         tenants.push(workspace.cluster.clone());
@@ -90,17 +79,12 @@ impl Provider {
     /// Logical clusters of the workspaces that [`Provider::tenant`] made.
     #[must_use]
     pub fn tenants(&self) -> Vec<String> {
-        self.tenants
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.tenants.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Binds the export in a workspace and waits until it is served.
     pub async fn bind(&self, workspace: &Workspace, claims: Claims<'_>) -> Result<()> {
-        self.kcp
-            .bind_export(workspace, &self.export.path, EXPORT, claims)
-            .await?;
+        self.kcp.bind_export(workspace, &self.export.path, EXPORT, claims).await?;
         self.served(workspace).await
     }
 
@@ -128,10 +112,7 @@ pub async fn init(kcp: &Kcp, name: &str) -> Result<(Workspace, Vec<String>)> {
     let (code, text) = Backend::run_to_end(&format!("{name}-init"), flags).await?;
     ensure!(code == Some(0), "backend init ended with {code:?}:\n{text}");
     let written = fs::read_to_string(&output).context("reading the kubeconfig of init")?;
-    ensure!(
-        written.contains("token:"),
-        "the kubeconfig of init holds no token"
-    );
+    ensure!(written.contains("token:"), "the kubeconfig of init holds no token");
     let client = kcp.client(&path).await?;
     let namespaces = object::api(&client, &core("Namespace"), None);
     let default = namespaces.get("default").await?;
@@ -166,18 +147,11 @@ pub async fn install(kubernetes: &Kubernetes, name: &str) -> Result<Vec<String>>
     }
     let what = "the token of the backend's service account";
     let secret = object::wait_for(&secrets, "backend-token", what, SOON, |secret| {
-        object::secret_text(secret, "token")
-            .map(drop)
-            .map_err(|error| error.to_string())
+        object::secret_text(secret, "token").map(drop).map_err(|error| error.to_string())
     })
     .await?;
-    let access = kubernetes
-        .access()?
-        .with_token(&object::secret_text(&secret, "token")?);
+    let access = kubernetes.access()?.with_token(&object::secret_text(&secret, "token")?);
     let path = dirs::run()?.join(format!("{name}.kubeconfig"));
     access.write(&path)?;
-    Ok(vec![
-        format!("--kubeconfig={}", path.display()),
-        "--frontend-disabled=true".to_owned(),
-    ])
+    Ok(vec![format!("--kubeconfig={}", path.display()), "--frontend-disabled=true".to_owned()])
 }

@@ -59,22 +59,9 @@ pub async fn stop() {
     let kcp = KCP.lock().await.take();
     let kubernetes = KUBERNETES.lock().await.take();
     for result in [
-        async {
-            if let Some(kcp) = kcp {
-                kcp.kill().await
-            } else {
-                Ok(())
-            }
-        }
-        .await,
-        async {
-            if let Some(kubernetes) = kubernetes {
-                kubernetes.kill().await
-            } else {
-                Ok(())
-            }
-        }
-        .await,
+        async { if let Some(kcp) = kcp { kcp.kill().await } else { Ok(()) } }.await,
+        async { if let Some(kubernetes) = kubernetes { kubernetes.kill().await } else { Ok(()) } }
+            .await,
     ] {
         if let Err(error) = result {
             eprintln!("e2e: {error:#}");

@@ -17,10 +17,7 @@ pub fn path(tool: &str) -> Result<PathBuf> {
     }
     let built = dirs::project().join(".cache/tools").join(tool);
     if !built.is_file() {
-        bail!(
-            "{} is missing: run scripts/tools, or set {variable}",
-            built.display()
-        );
+        bail!("{} is missing: run scripts/tools, or set {variable}", built.display());
     }
     Ok(built)
 }

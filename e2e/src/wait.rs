@@ -45,11 +45,7 @@ mod tests {
         let calls = Cell::new(0);
         let value = eventually("the third call", Duration::from_secs(5), async || {
             calls.set(calls.get() + 1);
-            if calls.get() < 3 {
-                Err("not yet")
-            } else {
-                Ok(calls.get())
-            }
+            if calls.get() < 3 { Err("not yet") } else { Ok(calls.get()) }
         })
         .await;
         assert_eq!(value.unwrap(), 3);
@@ -62,9 +58,6 @@ mod tests {
         })
         .await
         .unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "waited 1ms for the moon; last seen: phase Pending"
-        );
+        assert_eq!(error.to_string(), "waited 1ms for the moon; last seen: phase Pending");
     }
 }

@@ -28,29 +28,19 @@ impl Claim {
     /// with either.
     #[must_use]
     pub fn claimed_verbs(&self) -> Vec<&'static str> {
-        std::iter::once("*")
-            .chain(self.verbs.iter().copied())
-            .collect()
+        std::iter::once("*").chain(self.verbs.iter().copied()).collect()
     }
 }
 
 const READ: &[&str] = &["get", "list", "watch"];
-const ALL: &[&str] = &[
-    "get", "list", "watch", "create", "update", "patch", "delete",
-];
+const ALL: &[&str] = &["get", "list", "watch", "create", "update", "patch", "delete"];
 
 const fn claim(
     group: &'static str,
     resource: &'static str,
     verbs: &'static [&'static str],
 ) -> Claim {
-    Claim {
-        group,
-        resource,
-        verbs,
-        optional: false,
-        kcp_only: false,
-    }
+    Claim { group, resource, verbs, optional: false, kcp_only: false }
 }
 
 /// All claims. `configmaps` is not among them although v0.8.1 claims it: the konnector reaches
@@ -65,21 +55,11 @@ pub const CLAIMS: &[Claim] = &[
     claim(keys::RBAC_GROUP, "clusterrolebindings", ALL),
     claim("authorization.k8s.io", "subjectaccessreviews", &["create"]),
     claim("apiextensions.k8s.io", "customresourcedefinitions", READ),
-    Claim {
-        kcp_only: true,
-        ..claim("apis.kcp.io", "apiresourceschemas", ALL)
-    },
+    Claim { kcp_only: true, ..claim("apis.kcp.io", "apiresourceschemas", ALL) },
     // Templates come from APIBindings; hand-made templates work without.
-    Claim {
-        kcp_only: true,
-        optional: true,
-        ..claim("apis.kcp.io", "apibindings", READ)
-    },
+    Claim { kcp_only: true, optional: true, ..claim("apis.kcp.io", "apibindings", READ) },
     // Not among the claims of v0.8.1, so older bindings have not accepted it.
-    Claim {
-        optional: true,
-        ..claim("", "events", &["create", "patch"])
-    },
+    Claim { optional: true, ..claim("", "events", &["create", "patch"]) },
 ];
 
 #[cfg(test)]
@@ -90,11 +70,7 @@ mod tests {
     fn no_resource_is_claimed_twice_and_no_verb_is_a_wildcard() {
         for (i, a) in CLAIMS.iter().enumerate() {
             assert!(!a.verbs.is_empty() && !a.verbs.contains(&"*"), "{a:?}");
-            assert!(
-                CLAIMS[..i]
-                    .iter()
-                    .all(|b| (a.group, a.resource) != (b.group, b.resource))
-            );
+            assert!(CLAIMS[..i].iter().all(|b| (a.group, a.resource) != (b.group, b.resource)));
         }
     }
 }

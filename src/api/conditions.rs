@@ -163,10 +163,7 @@ pub fn whole_seconds(now: Timestamp) -> Time {
 /// Puts `condition` into the list, replacing the one of its type. Returns whether that changed
 /// anything but the order; if not, the old entry stays with its time.
 pub fn set(conditions: &mut Vec<Condition>, condition: Condition, now: Timestamp) -> bool {
-    let stamped = Condition {
-        last_transition_time: whole_seconds(now),
-        ..condition
-    };
+    let stamped = Condition { last_transition_time: whole_seconds(now), ..condition };
     let changed = match conditions.iter_mut().find(|c| c.type_ == stamped.type_) {
         Some(old) if old.says_the_same(&stamped) => false,
         Some(old) => {
@@ -218,10 +215,7 @@ pub fn summarize(conditions: &mut Vec<Condition>, now: Timestamp) -> bool {
     let ready = if worst.is_true() {
         Condition::ok(READY)
     } else {
-        Condition {
-            type_: READY.to_owned(),
-            ..worst.clone()
-        }
+        Condition { type_: READY.to_owned(), ..worst.clone() }
     };
     set(conditions, ready, now)
 }

@@ -91,10 +91,7 @@ impl From<GoDuration> for Duration {
 
 /// Takes the longest prefix of decimal digits.
 fn digits(text: &str) -> (&str, &str) {
-    text.split_at(
-        text.find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(text.len()),
-    )
+    text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
 }
 
 /// Nanoseconds of a unit, `None` for an unknown one. Both micro signs are Go's.
@@ -112,11 +109,7 @@ fn unit_length(unit: &str) -> Option<u64> {
 
 /// Nanoseconds of `whole.fraction` units; `None` when they do not fit.
 fn scaled(whole: &str, fraction: &str, unit: u64) -> Option<u64> {
-    let whole: u64 = if whole.is_empty() {
-        0
-    } else {
-        whole.parse().ok()?
-    };
+    let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
     let mut total = whole.checked_mul(unit)?;
     // Digits beyond a nanosecond of an hour (13) cannot count, and 18 fit into the arithmetic.
     let fraction = &fraction[..fraction.len().min(18)];
@@ -151,9 +144,7 @@ impl FromStr for GoDuration {
             if whole.is_empty() && fraction.is_empty() {
                 return Err(syntax());
             }
-            let end = after
-                .find(|c: char| c == '.' || c.is_ascii_digit())
-                .unwrap_or(after.len());
+            let end = after.find(|c: char| c == '.' || c.is_ascii_digit()).unwrap_or(after.len());
             let (unit, after) = after.split_at(end);
             if unit.is_empty() {
                 return Err(ParseError::MissingUnit(text.to_owned()));
@@ -166,11 +157,8 @@ impl FromStr for GoDuration {
             total = total.checked_add(part).ok_or_else(too_long)?;
             rest = after;
         }
-        let nanoseconds = if negative {
-            0i64.checked_sub_unsigned(total)
-        } else {
-            i64::try_from(total).ok()
-        };
+        let nanoseconds =
+            if negative { 0i64.checked_sub_unsigned(total) } else { i64::try_from(total).ok() };
         nanoseconds.map(Self).ok_or_else(too_long)
     }
 }
@@ -270,17 +258,12 @@ mod tests {
     #[test]
     fn a_text_that_is_no_duration_is_refused_with_its_reason() {
         let syntax = |t: &str| Err(ParseError::Syntax(t.into()));
-        for text in [
-            "", "-", "+", ".", "-.", ".s", "+.s", "s", "1s ", " 1s", "--1s", "1d2",
-        ] {
+        for text in ["", "-", "+", ".", "-.", ".s", "+.s", "s", "1s ", " 1s", "--1s", "1d2"] {
             assert!(nanoseconds(text).is_err(), "{text:?}");
         }
         assert_eq!(nanoseconds("s"), syntax("s"));
         assert_eq!(nanoseconds("3"), Err(ParseError::MissingUnit("3".into())));
-        let unknown = ParseError::UnknownUnit {
-            text: "1d".into(),
-            unit: "d".into(),
-        };
+        let unknown = ParseError::UnknownUnit { text: "1d".into(), unit: "d".into() };
         assert_eq!(nanoseconds("1d"), Err(unknown));
         for text in ["9223372036854775808ns", "3000000h", "99999999999999999999h"] {
             assert_eq!(nanoseconds(text), Err(ParseError::TooLong(text.into())));
@@ -316,22 +299,13 @@ mod tests {
     fn a_negative_interval_is_refused() {
         let error = ParseError::Negative("-1s".into());
         assert_eq!(GoDuration::parse_non_negative("-1s"), Err(error));
-        assert_eq!(
-            GoDuration::parse_non_negative("10s"),
-            Ok(GoDuration::from_secs(10))
-        );
+        assert_eq!(GoDuration::parse_non_negative("10s"), Ok(GoDuration::from_secs(10)));
     }
 
     #[test]
     fn json_carries_the_text() {
         let json = serde_json::to_string(&GoDuration::from_secs(300)).unwrap();
         assert_eq!(json, "\"5m0s\"");
-        assert_eq!(
-            serde_json::from_str::<GoDuration>(&json)
-                .unwrap()
-                .to_std()
-                .as_secs(),
-            300
-        );
+        assert_eq!(serde_json::from_str::<GoDuration>(&json).unwrap().to_std().as_secs(), 300);
     }
 }

@@ -26,12 +26,8 @@ const FRONT_END: [&str; 15] = [
 
 /// Logging details of Kubernetes component-base and a test switch that v0.8.1 accepts; they have no
 /// counterpart here.
-const LOGGING: [&str; 4] = [
-    "vmodule",
-    "log-flush-frequency",
-    "log-text-info-buffer-size",
-    "testing-auto-select",
-];
+const LOGGING: [&str; 4] =
+    ["vmodule", "log-flush-frequency", "log-text-info-buffer-size", "testing-auto-select"];
 
 /// The only accepted-and-ignored flag that may stand without a value.
 const LOGGING_SWITCH: &str = "log-text-split-stream";
@@ -44,11 +40,7 @@ pub(super) fn ignored_names() -> impl Iterator<Item = &'static str> {
 /// The whole command line, with the flags that are only accepted added as hidden ones.
 pub(super) fn command() -> clap::Command {
     let accepted = FRONT_END.into_iter().chain(LOGGING).map(|name| {
-        Arg::new(name)
-            .long(name)
-            .hide(true)
-            .action(ArgAction::Append)
-            .allow_hyphen_values(true)
+        Arg::new(name).long(name).hide(true).action(ArgAction::Append).allow_hyphen_values(true)
     });
     let switch = Arg::new(LOGGING_SWITCH)
         .long(LOGGING_SWITCH)
@@ -89,20 +81,10 @@ pub(super) enum Subcommand {
 #[command(args_override_self = true)]
 pub(super) struct InitArgs {
     /// Kubeconfig of a kcp admin; empty means KUBECONFIG, then ~/.kube/config
-    #[arg(
-        long,
-        value_name = "FILE",
-        default_value = "",
-        hide_default_value = true
-    )]
+    #[arg(long, value_name = "FILE", default_value = "", hide_default_value = true)]
     pub(super) kubeconfig: String,
     /// Context in the kubeconfig; empty means its current context
-    #[arg(
-        long,
-        value_name = "NAME",
-        default_value = "",
-        hide_default_value = true
-    )]
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     pub(super) context: String,
     /// Workspace for the APIExport, created where it is missing
     #[arg(long, value_name = "PATH", default_value = "root:kube-bind")]
@@ -131,20 +113,10 @@ pub(super) struct RunArgs {
 pub(super) struct AccessArgs {
     /// Kubeconfig file; empty means KUBECONFIG, then ~/.kube/config, then the service account of
     /// the pod
-    #[arg(
-        long,
-        value_name = "FILE",
-        default_value = "",
-        hide_default_value = true
-    )]
+    #[arg(long, value_name = "FILE", default_value = "", hide_default_value = true)]
     pub(super) kubeconfig: String,
     /// Context in the kubeconfig; empty means its current context
-    #[arg(
-        long,
-        value_name = "NAME",
-        default_value = "",
-        hide_default_value = true
-    )]
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     pub(super) context: String,
     /// `kubernetes` (one cluster) or `kcp` (every workspace that bound the APIExport)
     #[arg(long, value_name = "PROVIDER", default_value = "kubernetes")]
@@ -155,12 +127,7 @@ pub(super) struct AccessArgs {
     /// kubernetes: https URL that replaces the host of the kubeconfig. kcp: the one virtual
     /// workspace URL to use instead of the endpoint slice,
     /// https://<host>/services/apiexport/<cluster>/<export>
-    #[arg(
-        long,
-        value_name = "URL",
-        default_value = "",
-        hide_default_value = true
-    )]
+    #[arg(long, value_name = "URL", default_value = "", hide_default_value = true)]
     pub(super) server_url: String,
     /// kcp: serve the logical cluster of the APIExport itself as well; its Secrets hold the token
     /// of this backend
@@ -216,38 +183,18 @@ pub(super) struct ConsumerArgs {
     )]
     pub(super) isolation: String,
     /// Deprecated name of --isolation
-    #[arg(
-        long,
-        value_name = "ISOLATION",
-        hide = true,
-        overrides_with = "isolation"
-    )]
+    #[arg(long, value_name = "ISOLATION", hide = true, overrides_with = "isolation")]
     pub(super) cluster_scoped_isolation: Option<String>,
     /// https URL of the API server as consumers reach it. kcp: its path is replaced by
     /// /clusters/<id>
-    #[arg(
-        long,
-        value_name = "URL",
-        default_value = "",
-        hide_default_value = true
-    )]
+    #[arg(long, value_name = "URL", default_value = "", hide_default_value = true)]
     pub(super) external_address: String,
     /// PEM file with the CA that consumers need for the API server; empty means the CA of the
     /// kubeconfig
-    #[arg(
-        long,
-        value_name = "FILE",
-        default_value = "",
-        hide_default_value = true
-    )]
+    #[arg(long, value_name = "FILE", default_value = "", hide_default_value = true)]
     pub(super) external_ca_file: String,
     /// TLS server name that consumers expect from the API server
-    #[arg(
-        long,
-        value_name = "NAME",
-        default_value = "",
-        hide_default_value = true
-    )]
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     pub(super) external_server_name: String,
     /// Groups that may bind, repeatable and comma separated: subjects of `ClusterRoleBinding`
     /// kube-bind-oidc-user
@@ -282,12 +229,7 @@ pub(super) struct ServerArgs {
     #[arg(long, hide = true, default_value = "0")]
     pub(super) listen_port: u16,
     /// Own address for /livez, /readyz and /metrics; empty means that --listen-address serves them
-    #[arg(
-        long,
-        value_name = "HOST:PORT",
-        default_value = "",
-        hide_default_value = true
-    )]
+    #[arg(long, value_name = "HOST:PORT", default_value = "", hide_default_value = true)]
     pub(super) admin_address: String,
     /// Log verbosity: 0 errors and warnings only, 2 the usual, 4 and more debug
     #[arg(short = 'v', long = "v", value_name = "LEVEL", default_value = "2")]

@@ -59,10 +59,7 @@ where
     let parsed = Cli::from_arg_matches(&matches)?;
     Ok(match parsed.command {
         Some(args::Subcommand::Init(init)) => Command::Init(validate::init_config(&init)?),
-        None => Command::Run(Box::new(validate::run_config(
-            &parsed.run,
-            &given(&matches),
-        )?)),
+        None => Command::Run(Box::new(validate::run_config(&parsed.run, &given(&matches))?)),
     })
 }
 

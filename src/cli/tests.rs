@@ -97,25 +97,15 @@ fn a_value_may_follow_an_equals_sign_or_a_space() {
         &["--context", "a", "--v=4"],
         &["--context=a", "-v4"],
     ] {
-        let expected = Config {
-            context: Some("a".to_owned()),
-            verbosity: 4,
-            ..defaults()
-        };
+        let expected = Config { context: Some("a".to_owned()), verbosity: 4, ..defaults() };
         assert_eq!(run(arguments), expected, "{arguments:?}");
     }
 }
 
 #[test]
 fn of_a_repeated_flag_the_last_one_counts() {
-    assert_eq!(
-        run(&["--context=a", "--context=b"]).context.as_deref(),
-        Some("b")
-    );
-    assert!(!matches!(
-        parsed(&[HEADLESS, "--frontend-disabled=false"]),
-        Ok(Command::Run(_))
-    ));
+    assert_eq!(run(&["--context=a", "--context=b"]).context.as_deref(), Some("b"));
+    assert!(!matches!(parsed(&[HEADLESS, "--frontend-disabled=false"]), Ok(Command::Run(_))));
 }
 
 #[test]
@@ -127,20 +117,10 @@ fn booleans_stand_bare_or_with_a_value() {
         ("--serve-export-workspace=false", false),
         ("--serve-export-workspace=F", false),
     ] {
-        assert_eq!(
-            run(&[argument]).serve_export_workspace,
-            expected,
-            "{argument}"
-        );
+        assert_eq!(run(&[argument]).serve_export_workspace, expected, "{argument}");
     }
-    assert!(matches!(
-        parsed(&["--frontend-disabled"]),
-        Ok(Command::Run(_))
-    ));
-    assert!(matches!(
-        parsed(&["--frontend-disabled=yes"]),
-        Err(Error::Usage(_))
-    ));
+    assert!(matches!(parsed(&["--frontend-disabled"]), Ok(Command::Run(_))));
+    assert!(matches!(parsed(&["--frontend-disabled=yes"]), Err(Error::Usage(_))));
 }
 
 #[test]
@@ -165,11 +145,7 @@ fn lists_are_repeatable_and_comma_separated() {
 fn the_deprecated_isolation_flag_works_and_says_so_and_the_last_one_wins() {
     let notice = "--cluster-scoped-isolation is deprecated, use --isolation instead";
     for (arguments, isolation, notices) in [
-        (
-            &["--cluster-scoped-isolation=none"][..],
-            Isolation::None,
-            vec![notice.to_owned()],
-        ),
+        (&["--cluster-scoped-isolation=none"][..], Isolation::None, vec![notice.to_owned()]),
         (
             &["--isolation=Namespaced", "--cluster-scoped-isolation=none"],
             Isolation::None,
@@ -182,11 +158,7 @@ fn the_deprecated_isolation_flag_works_and_says_so_and_the_last_one_wins() {
         ),
         (&["--isolation="], Isolation::Prefixed, vec![]),
     ] {
-        let expected = Config {
-            isolation,
-            notices,
-            ..defaults()
-        };
+        let expected = Config { isolation, notices, ..defaults() };
         assert_eq!(run(arguments), expected, "{arguments:?}");
     }
 }
@@ -194,14 +166,8 @@ fn the_deprecated_isolation_flag_works_and_says_so_and_the_last_one_wins() {
 #[test]
 fn a_server_url_is_kept_without_a_trailing_slash() {
     let vw = "https://kcp.example.com:6443/services/apiexport/1a2b/kube-bind.io";
-    let config = run(&[
-        "--multicluster-runtime-provider=kcp",
-        &format!("--server-url={vw}/"),
-    ]);
-    assert_eq!(
-        config.server_url.map(|url| url.to_string()).as_deref(),
-        Some(vw)
-    );
+    let config = run(&["--multicluster-runtime-provider=kcp", &format!("--server-url={vw}/")]);
+    assert_eq!(config.server_url.map(|url| url.to_string()).as_deref(), Some(vw));
     let config = run(&["--server-url=https://10.0.0.1:6443"]);
     assert_eq!(
         config.server_url.map(|url| url.to_string()).as_deref(),
@@ -219,11 +185,7 @@ fn listen_addresses_are_read_as_go_reads_them() {
     ] {
         assert_eq!(run(&[argument]).listen_address.to_string(), expected);
     }
-    let config = run(&[
-        "--listen-ip=0.0.0.0",
-        "--listen-port=99",
-        "--admin-address=:9",
-    ]);
+    let config = run(&["--listen-ip=0.0.0.0", "--listen-port=99", "--admin-address=:9"]);
     let expected = Config {
         listen_address: ([0, 0, 0, 0], 99).into(),
         admin_address: Some(([0, 0, 0, 0], 9).into()),
@@ -237,10 +199,8 @@ fn listen_addresses_are_read_as_go_reads_them() {
 
 #[test]
 fn an_external_address_is_kept_verbatim() {
-    let config = run(&[
-        "--external-address=https://kcp.example.com:443",
-        "--external-server-name=kcp",
-    ]);
+    let config =
+        run(&["--external-address=https://kcp.example.com:443", "--external-server-name=kcp"]);
     let expected = Config {
         external_address: ExternalAddress::parse("https://kcp.example.com:443").ok(),
         external_server_name: Some("kcp".to_owned()),
@@ -336,17 +296,11 @@ fn init_has_flags_of_its_own() {
             export_name: "kube-bind.io".to_owned(),
         })
     };
-    assert_eq!(
-        parsed(&["init"]).unwrap(),
-        expected("root:kube-bind", "backend.kubeconfig")
-    );
+    assert_eq!(parsed(&["init"]).unwrap(), expected("root:kube-bind", "backend.kubeconfig"));
     assert_eq!(
         parsed(&["init", "--workspace=root:a:b", "--output", "k"]).unwrap(),
         expected("root:a:b", "k")
     );
     assert!(refused(&["init", "--workspace=a"]).starts_with("--workspace: \"a\" is not"));
-    assert!(matches!(
-        parsed(&["init", "--isolation=None"]),
-        Err(Error::Usage(_))
-    ));
+    assert!(matches!(parsed(&["init", "--isolation=None"]), Err(Error::Usage(_))));
 }

@@ -64,11 +64,7 @@ fn non_empty(value: &str) -> Option<String> {
 
 /// Builds the settings of a run; `ignored` names the given flags that have no effect, as `--name`.
 pub(super) fn run_config(args: &RunArgs, ignored: &[String]) -> Result<Config, ConfigError> {
-    let RunArgs {
-        access,
-        consumers,
-        server,
-    } = args;
+    let RunArgs { access, consumers, server } = args;
     let (listen_address, admin_address) = addresses(server)?;
     let external_ca = external_ca(&consumers.external_ca_file)?;
     names::check_prefix(&consumers.namespace_prefix).map_err(ConfigError::NamespacePrefix)?;
@@ -78,14 +74,8 @@ pub(super) fn run_config(args: &RunArgs, ignored: &[String]) -> Result<Config, C
     if !server.frontend_disabled {
         return Err(ConfigError::FrontEnd);
     }
-    let consumer_scope = flag(
-        "consumer-scope",
-        values::consumer_scope(&consumers.consumer_scope),
-    )?;
-    let isolation = isolation(
-        &consumers.isolation,
-        consumers.cluster_scoped_isolation.as_deref(),
-    )?;
+    let consumer_scope = flag("consumer-scope", values::consumer_scope(&consumers.consumer_scope))?;
+    let isolation = isolation(&consumers.isolation, consumers.cluster_scoped_isolation.as_deref())?;
     let external_address = non_empty(&consumers.external_address)
         .map(|text| ExternalAddress::parse(&text))
         .transpose()
@@ -94,14 +84,9 @@ pub(super) fn run_config(args: &RunArgs, ignored: &[String]) -> Result<Config, C
         "multicluster-runtime-provider",
         values::provider(&access.multicluster_runtime_provider),
     )?;
-    let schema_source = flag(
-        "schema-source",
-        values::schema_source(&access.schema_source),
-    )?;
-    let schema_sync_interval = flag(
-        "schema-sync-interval",
-        values::schema_sync_interval(&access.schema_sync_interval),
-    )?;
+    let schema_source = flag("schema-source", values::schema_source(&access.schema_source))?;
+    let schema_sync_interval =
+        flag("schema-sync-interval", values::schema_sync_interval(&access.schema_sync_interval))?;
     // Rules of our own come last, so that the order of the contract stays what people know.
     let endpoint_slice_name = flag(
         "apiexport-endpoint-slice-name",
@@ -161,10 +146,7 @@ fn isolation(current: &str, deprecated: Option<&str>) -> Result<Isolation, Confi
 
 fn addresses(server: &ServerArgs) -> Result<(SocketAddr, Option<SocketAddr>), ConfigError> {
     let listen = if server.listen_ip.is_empty() {
-        flag(
-            "listen-address",
-            values::listen_address(&server.listen_address),
-        )?
+        flag("listen-address", values::listen_address(&server.listen_address))?
     } else {
         let address = format!("{}:{}", server.listen_ip, server.listen_port);
         flag("listen-ip", values::listen_address(&address))?
@@ -175,10 +157,7 @@ fn addresses(server: &ServerArgs) -> Result<(SocketAddr, Option<SocketAddr>), Co
     if server.logging_format != "text" {
         let given = server.logging_format.clone();
         let allowed = "text";
-        return flag(
-            "logging-format",
-            Err(ValueError::Unknown { given, allowed }),
-        );
+        return flag("logging-format", Err(ValueError::Unknown { given, allowed }));
     }
     Ok((listen, admin))
 }
@@ -208,11 +187,7 @@ fn kubeconfig(path: &str) -> Result<Option<PathBuf>, ConfigError> {
     }
     match Path::new(path).metadata() {
         Ok(_) => Ok(Some(path.into())),
-        Err(source) => Err(ConfigError::File {
-            flag: "kubeconfig",
-            path: path.into(),
-            source,
-        }),
+        Err(source) => Err(ConfigError::File { flag: "kubeconfig", path: path.into(), source }),
     }
 }
 

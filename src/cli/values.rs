@@ -133,10 +133,7 @@ value_enum! {
 }
 
 fn unknown(given: &str, allowed: &'static str) -> ValueError {
-    ValueError::Unknown {
-        given: given.to_owned(),
-        allowed,
-    }
+    ValueError::Unknown { given: given.to_owned(), allowed }
 }
 
 /// Exact spelling only; empty means `kubernetes`, as in v0.8.1.
@@ -172,10 +169,7 @@ pub(super) fn isolation(given: &str) -> Result<Isolation, ValueError> {
 /// Full names and their aliases, case sensitive.
 pub(super) fn schema_source(given: &str) -> Result<SchemaSource, ValueError> {
     for (alias, source) in [
-        (
-            "customresourcedefinitions",
-            SchemaSource::CustomResourceDefinitions,
-        ),
+        ("customresourcedefinitions", SchemaSource::CustomResourceDefinitions),
         ("apiresourceschemas", SchemaSource::ApiResourceSchemas),
     ] {
         if given == alias || given == source.as_str() {
@@ -202,10 +196,7 @@ pub(super) fn go_bool(given: &str) -> Result<bool, String> {
 pub(super) fn schema_sync_interval(given: &str) -> Result<Duration, ValueError> {
     let interval = GoDuration::parse_non_negative(given)?.to_std();
     if interval < Duration::from_secs(10) {
-        return Err(ValueError::TooShort {
-            given: given.to_owned(),
-            minimum: "10s",
-        });
+        return Err(ValueError::TooShort { given: given.to_owned(), minimum: "10s" });
     }
     Ok(interval)
 }
@@ -219,15 +210,8 @@ pub(super) fn server_url(given: &str, provider: ProviderKind) -> Result<Uri, Val
              https://<host>/services/apiexport/<cluster>/<export>"
         }
     };
-    let refused = |problem| ValueError::Url {
-        given: given.to_owned(),
-        problem,
-        expected,
-    };
-    let uri: Uri = given
-        .trim_end_matches('/')
-        .parse()
-        .map_err(|_| refused("it is not a URL"))?;
+    let refused = |problem| ValueError::Url { given: given.to_owned(), problem, expected };
+    let uri: Uri = given.trim_end_matches('/').parse().map_err(|_| refused("it is not a URL"))?;
     if uri.scheme_str() != Some("https") {
         return Err(refused("it does not start with https://"));
     }
@@ -242,9 +226,7 @@ pub(super) fn server_url(given: &str, provider: ProviderKind) -> Result<Uri, Val
         if !matches!(segments[..], ["", "services", "apiexport", cluster, export]
             if !cluster.is_empty() && !export.is_empty())
         {
-            return Err(refused(
-                "it is not the URL of an APIExport virtual workspace",
-            ));
+            return Err(refused("it is not the URL of an APIExport virtual workspace"));
         }
     }
     Ok(uri)
@@ -313,13 +295,10 @@ impl WorkspacePath {
 
     /// Each workspace to have, outermost first: the path of its parent and its own name.
     pub fn steps(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0
-            .match_indices(':')
-            .map(|(colon, _)| colon)
-            .map(|colon| {
-                let (parent, rest) = (&self.0[..colon], &self.0[colon + 1..]);
-                (parent, rest.split(':').next().unwrap_or(rest))
-            })
+        self.0.match_indices(':').map(|(colon, _)| colon).map(|colon| {
+            let (parent, rest) = (&self.0[..colon], &self.0[colon + 1..]);
+            (parent, rest.split(':').next().unwrap_or(rest))
+        })
     }
 }
 
@@ -354,9 +333,7 @@ mod tests {
         let path = WorkspacePath::parse("root:org:team").unwrap();
         let steps: Vec<_> = path.steps().collect();
         assert_eq!(steps, [("root", "org"), ("root:org", "team")]);
-        for wrong in [
-            "", "root", "root:", "org:team", "root:Org", "root::a", ":root:a",
-        ] {
+        for wrong in ["", "root", "root:", "org:team", "root:Org", "root::a", ":root:a"] {
             assert!(WorkspacePath::parse(wrong).is_err(), "{wrong}");
         }
     }

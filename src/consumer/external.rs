@@ -37,10 +37,7 @@ pub struct ExternalAddress {
 impl ExternalAddress {
     /// Accepts an https URL without credentials, query and fragment.
     pub fn parse(given: &str) -> Result<Self, Error> {
-        let refused = |problem| Error::Address {
-            given: given.to_owned(),
-            problem,
-        };
+        let refused = |problem| Error::Address { given: given.to_owned(), problem };
         if !given.starts_with("https://") {
             return Err(refused("it does not start with https://"));
         }
@@ -93,9 +90,7 @@ pub fn consumer_server(
 }
 
 fn origin(uri: &Uri) -> Result<String, Error> {
-    let authority = uri
-        .authority()
-        .ok_or_else(|| Error::NoHost(uri.to_string()))?;
+    let authority = uri.authority().ok_or_else(|| Error::NoHost(uri.to_string()))?;
     let scheme = uri.scheme_str().unwrap_or("https");
     Ok(format!("{scheme}://{authority}"))
 }
@@ -169,10 +164,7 @@ mod tests {
             "https://api.example.com#x",
             "https://api example.com",
         ] {
-            assert!(
-                matches!(ExternalAddress::parse(wrong), Err(Error::Address { .. })),
-                "{wrong}"
-            );
+            assert!(matches!(ExternalAddress::parse(wrong), Err(Error::Address { .. })), "{wrong}");
         }
     }
 }

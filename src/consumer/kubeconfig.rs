@@ -120,10 +120,7 @@ fn scalar(text: &str) -> String {
     let plain_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"-._/:=+[]@%".contains(&byte);
     // A letter that cannot begin a number; the words that YAML 1.1 takes for something else are
     // compared whole.
-    let starts_plain = text
-        .bytes()
-        .next()
-        .is_some_and(|first| first.is_ascii_alphabetic());
+    let starts_plain = text.bytes().next().is_some_and(|first| first.is_ascii_alphabetic());
     let word = matches!(
         text.to_ascii_lowercase().as_str(),
         "y" | "n" | "yes" | "no" | "on" | "off" | "true" | "false" | "null"
@@ -206,11 +203,7 @@ struct User {
 }
 
 fn require(condition: bool, otherwise: &'static str) -> Result<(), Error> {
-    if condition {
-        Ok(())
-    } else {
-        Err(Error::Shape(otherwise))
-    }
+    if condition { Ok(()) } else { Err(Error::Shape(otherwise)) }
 }
 
 /// The only entry of a list.
@@ -246,10 +239,7 @@ impl File {
         )?;
         require(user.others.is_empty(), "its user may have a token only")?;
         require(!cluster.server.is_empty(), "its cluster has no server")?;
-        require(
-            !context.namespace.is_empty(),
-            "its context has no namespace",
-        )?;
+        require(!context.namespace.is_empty(), "its context has no namespace")?;
         require(!user.token.is_empty(), "its user has no token")?;
         let ca_data = cluster
             .ca_data

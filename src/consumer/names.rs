@@ -147,16 +147,8 @@ mod tests {
     #[test]
     fn contract_namespaces_equal_those_of_the_go_backend() {
         for (prefix, identity, expected) in [
-            (
-                "cluster-",
-                "a79772e9-e7a1-4c0b-bd05-6e97e1aef11b",
-                "cluster-11p3ppvf18xmo",
-            ),
-            (
-                "kube-bind-",
-                "a79772e9-e7a1-4c0b-bd05-6e97e1aef11b",
-                "kube-bind-11p3ppvf18xmo",
-            ),
+            ("cluster-", "a79772e9-e7a1-4c0b-bd05-6e97e1aef11b", "cluster-11p3ppvf18xmo"),
+            ("kube-bind-", "a79772e9-e7a1-4c0b-bd05-6e97e1aef11b", "kube-bind-11p3ppvf18xmo"),
             (
                 "cluster-",
                 "http://127.0.0.1:8080/oidc/kube-bind-embedded-user",
@@ -204,10 +196,7 @@ mod tests {
         for (prefix, expected) in [
             ("", NameError::PrefixEmpty),
             ("-a", NameError::PrefixNotALabel("-a".to_owned())),
-            (
-                "Cluster-",
-                NameError::PrefixNotALabel("Cluster-".to_owned()),
-            ),
+            ("Cluster-", NameError::PrefixNotALabel("Cluster-".to_owned())),
             ("a.", NameError::PrefixNotALabel("a.".to_owned())),
             (&long, NameError::PrefixTooLong(long.clone())),
         ] {
@@ -220,17 +209,7 @@ mod tests {
         for name in ["a", "a.b-c", &"x".repeat(253)] {
             assert!(is_dns_subdomain(name), "{name}");
         }
-        for other in [
-            "",
-            ".",
-            "a..b",
-            "A",
-            "a/b",
-            "..",
-            "a?b",
-            "-a",
-            &"x".repeat(254),
-        ] {
+        for other in ["", ".", "a..b", "A", "a/b", "..", "a?b", "-a", &"x".repeat(254)] {
             assert!(!is_dns_subdomain(other), "{other}");
         }
     }

@@ -23,15 +23,9 @@ const BINDER_RULES: [(&str, &str, &[&str]); 10] = [
     (keys::GROUP, "apiserviceexports/status", WRITE_STATUS),
     (keys::GROUP, "apiservicenamespaces", ALL),
     (keys::GROUP, "boundschemas", &["get", "list", "watch"]),
-    (
-        keys::GROUP,
-        "boundschemas/status",
-        &["get", "list", "patch", "update"],
-    ),
+    (keys::GROUP, "boundschemas/status", &["get", "list", "patch", "update"]),
 ];
-const ALL: &[&str] = &[
-    "create", "delete", "patch", "update", "get", "list", "watch",
-];
+const ALL: &[&str] = &["create", "delete", "patch", "update", "get", "list", "watch"];
 const READ: &[&str] = &["get", "watch", "list"];
 const WRITE_STATUS: &[&str] = &["get", "patch", "update"];
 
@@ -51,10 +45,7 @@ fn resource_rule(group: &str, resources: &[&str], verbs: &[&str]) -> PolicyRule 
 /// The label, as a whole set of labels.
 #[must_use]
 pub fn managed_labels() -> Option<BTreeMap<String, String>> {
-    Some(BTreeMap::from([(
-        keys::LABEL_MANAGED.to_owned(),
-        keys::TRUE.to_owned(),
-    )]))
+    Some(BTreeMap::from([(keys::LABEL_MANAGED.to_owned(), keys::TRUE.to_owned())]))
 }
 
 fn metadata(name: &str, namespace: Option<&str>) -> ObjectMeta {
@@ -139,11 +130,7 @@ pub fn oidc_user_cluster_role(owner: OwnerReference) -> ClusterRole {
             ..metadata(keys::OIDC_USER_ROLE, None)
         },
         rules: Some(vec![
-            resource_rule(
-                keys::GROUP,
-                &["apiserviceexporttemplates", "collections"],
-                &["bind"],
-            ),
+            resource_rule(keys::GROUP, &["apiserviceexporttemplates", "collections"], &["bind"]),
             PolicyRule {
                 non_resource_urls: Some(strings(&["/", "/api", "/api/*", "/apis", "/apis/*"])),
                 verbs: strings(&["access"]),
@@ -205,9 +192,7 @@ mod tests {
 
     #[test]
     fn the_kube_binder_role_has_the_rules_of_the_contract_in_order() {
-        let all = [
-            "create", "delete", "patch", "update", "get", "list", "watch",
-        ];
+        let all = ["create", "delete", "patch", "update", "get", "list", "watch"];
         let read = ["get", "watch", "list"];
         let status = ["get", "patch", "update"];
         let group = "kube-bind.io";

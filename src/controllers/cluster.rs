@@ -156,10 +156,7 @@ impl Controller {
         wanted.metadata.labels = rbac::managed_labels();
         match kind.create(cluster, &wanted).await {
             Ok(created) => Ok(created),
-            Err(CallError {
-                cause: Cause::Exists,
-                ..
-            }) => {
+            Err(CallError { cause: Cause::Exists, .. }) => {
                 let live = kind.get_live(cluster, "", keys::CLUSTER).await?;
                 Ok(Arc::new(live.unwrap_or(wanted)))
             }
@@ -174,37 +171,20 @@ impl Controller {
         let Some(owner) = object.controller_owner_ref(&()) else {
             return Ok(());
         };
-        let owner = OwnerReference {
-            block_owner_deletion: Some(true),
-            ..owner
-        };
+        let owner = OwnerReference { block_owner_deletion: Some(true), ..owner };
         let Subjects { groups, users } = &self.subjects;
         let role = rbac::oidc_user_cluster_role(owner.clone());
         let binding = rbac::oidc_user_cluster_role_binding(owner, groups, users);
         let kind = &self.kinds.cluster_roles;
-        put_right(
-            kind,
-            "clusterrole",
-            cluster,
-            object,
-            &role,
-            |known, wanted| {
-                known.rules.clone_from(&wanted.rules);
-            },
-        )
+        put_right(kind, "clusterrole", cluster, object, &role, |known, wanted| {
+            known.rules.clone_from(&wanted.rules);
+        })
         .await?;
         let kind = &self.kinds.cluster_role_bindings;
-        put_right(
-            kind,
-            "clusterrolebinding",
-            cluster,
-            object,
-            &binding,
-            |known, wanted| {
-                known.subjects.clone_from(&wanted.subjects);
-                known.role_ref.clone_from(&wanted.role_ref);
-            },
-        )
+        put_right(kind, "clusterrolebinding", cluster, object, &binding, |known, wanted| {
+            known.subjects.clone_from(&wanted.subjects);
+            known.role_ref.clone_from(&wanted.role_ref);
+        })
         .await
     }
 
@@ -214,27 +194,15 @@ impl Controller {
         cluster: &Cluster,
         object: &v1alpha2::Cluster,
     ) -> Result<(), Error> {
-        if let Some(known) = self
-            .kinds
-            .cluster_role_bindings
-            .get(cluster, "", keys::OIDC_USER_ROLE)
+        if let Some(known) = self.kinds.cluster_role_bindings.get(cluster, "", keys::OIDC_USER_ROLE)
             && is_owned(&known.metadata, object)
         {
-            self.kinds
-                .cluster_role_bindings
-                .delete(cluster, &known.metadata)
-                .await?;
+            self.kinds.cluster_role_bindings.delete(cluster, &known.metadata).await?;
         }
-        if let Some(known) = self
-            .kinds
-            .cluster_roles
-            .get(cluster, "", keys::OIDC_USER_ROLE)
+        if let Some(known) = self.kinds.cluster_roles.get(cluster, "", keys::OIDC_USER_ROLE)
             && is_owned(&known.metadata, object)
         {
-            self.kinds
-                .cluster_roles
-                .delete(cluster, &known.metadata)
-                .await?;
+            self.kinds.cluster_roles.delete(cluster, &known.metadata).await?;
         }
         Ok(())
     }
@@ -245,18 +213,12 @@ impl Controller {
         object: &v1alpha2::Cluster,
         users: Option<&Error>,
     ) -> Result<(), Error> {
-        let known = object
-            .status
-            .as_ref()
-            .map_or(&[][..], |status| &status.conditions);
+        let known = object.status.as_ref().map_or(&[][..], |status| &status.conditions);
         let users = users.filter(|err| Self::retry(err) == Retry::Denied);
         let wanted = plan(known, cluster, users, jiff::Timestamp::now());
         if let Some(conditions) = wanted {
             let status = json!({ "conditions": conditions });
-            self.kinds
-                .clusters
-                .patch_status(cluster, &object.metadata, status)
-                .await?;
+            self.kinds.clusters.patch_status(cluster, &object.metadata, status).await?;
         }
         Ok(())
     }
@@ -264,9 +226,7 @@ impl Controller {
 
 fn is_owned(meta: &ObjectMeta, object: &v1alpha2::Cluster) -> bool {
     let owners = meta.owner_references.as_deref().unwrap_or_default();
-    owners
-        .iter()
-        .any(|owner| Some(&owner.uid) == object.metadata.uid.as_ref())
+    owners.iter().any(|owner| Some(&owner.uid) == object.metadata.uid.as_ref())
 }
 
 /// Creates an object of the name `kube-bind-oidc-user`, or makes the content of ours equal to the
@@ -284,16 +244,10 @@ async fn put_right<K: Wire + PartialEq>(
         Some(known) => (*known).clone(),
         None => match kind.create(cluster, wanted).await {
             Ok(_) => return Ok(()),
-            Err(CallError {
-                cause: Cause::Exists,
-                ..
-            }) => {
+            Err(CallError { cause: Cause::Exists, .. }) => {
                 let live = kind.get_live(cluster, "", name).await?;
                 live.filter(|live| is_owned(live.meta(), object))
-                    .ok_or_else(|| Error::Foreign {
-                        kind: called,
-                        cluster: cluster.id.clone(),
-                    })?
+                    .ok_or_else(|| Error::Foreign { kind: called, cluster: cluster.id.clone() })?
             }
             Err(err) => return Err(err.into()),
         },
@@ -327,11 +281,7 @@ fn plan(
     let mut changed = false;
     for (type_, reason, problem) in [
         (CLAIMS_ACCEPTED, "PermissionClaimsMissing", claims),
-        (
-            USERS_ALLOWED,
-            users.map_or("", Error::reason),
-            users.map(ToString::to_string),
-        ),
+        (USERS_ALLOWED, users.map_or("", Error::reason), users.map(ToString::to_string)),
     ] {
         let condition = match problem {
             Some(message) => Condition::failed(type_, Severity::Error, reason, message),
@@ -370,10 +320,7 @@ mod tests {
     async fn a_missing_claim_is_said_once_and_cleared_when_it_is_granted() {
         let now = jiff::Timestamp::UNIX_EPOCH;
         let said = plan(&[], &cluster(&["secrets.core"]), None, now).unwrap();
-        let types: Vec<_> = said
-            .iter()
-            .map(|c| (c.type_.as_str(), c.is_true()))
-            .collect();
+        let types: Vec<_> = said.iter().map(|c| (c.type_.as_str(), c.is_true())).collect();
         assert_eq!(types, [("Ready", false), (CLAIMS_ACCEPTED, false)]);
         assert_eq!(
             said[1].message.as_deref(),

@@ -39,10 +39,7 @@ pub(super) struct Controller {
 
 impl Controller {
     pub(super) fn new(kinds: Arc<Kinds>) -> Self {
-        Self {
-            kinds,
-            sightings: Mutex::default(),
-        }
+        Self { kinds, sightings: Mutex::default() }
     }
 
     /// Notes the heartbeat of a binding; returns since when, by our own clock, it has been the same.
@@ -53,17 +50,11 @@ impl Controller {
         was_healthy: bool,
         now: Timestamp,
     ) -> Timestamp {
-        let mut sightings = self
-            .sightings
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut sightings = self.sightings.lock().unwrap_or_else(PoisonError::into_inner);
         match sightings.get_mut(key) {
             Some(known) if known.heartbeat == heartbeat => known.seen,
             Some(known) => {
-                *known = Sighting {
-                    heartbeat,
-                    seen: now,
-                };
+                *known = Sighting { heartbeat, seen: now };
                 now
             }
             None => {
@@ -77,10 +68,7 @@ impl Controller {
     }
 
     fn forget(&self, key: &ObjKey) {
-        self.sightings
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(key);
+        self.sightings.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 }
 
@@ -94,10 +82,7 @@ impl Reconciler for Controller {
         cluster: &Cluster,
         key: &ObjKey,
     ) -> Result<Option<Duration>, CallError> {
-        let Some(object) = self
-            .kinds
-            .cluster_bindings
-            .get(cluster, &key.namespace, &key.name)
+        let Some(object) = self.kinds.cluster_bindings.get(cluster, &key.namespace, &key.name)
         else {
             self.forget(key);
             return Ok(None);
@@ -106,10 +91,7 @@ impl Reconciler for Controller {
             return Ok(None);
         }
         let now = Timestamp::now();
-        let heartbeat = object
-            .status
-            .as_ref()
-            .and_then(|s| s.last_heartbeat_time.as_ref());
+        let heartbeat = object.status.as_ref().and_then(|s| s.last_heartbeat_time.as_ref());
         let was_healthy = object
             .status
             .as_ref()
@@ -118,10 +100,7 @@ impl Reconciler for Controller {
         let plan = plan(&object, alive_since, now);
         if let Some(conditions) = plan.conditions {
             let status = json!({ "conditions": conditions });
-            self.kinds
-                .cluster_bindings
-                .patch_status(cluster, &object.metadata, status)
-                .await?;
+            self.kinds.cluster_bindings.patch_status(cluster, &object.metadata, status).await?;
         }
         Ok(plan.again)
     }
@@ -145,10 +124,7 @@ fn plan(object: &ClusterBinding, alive_since: Option<Timestamp>, now: Timestamp)
     let mut conditions = status.conditions.clone();
     let mut changed = conditions::set(&mut conditions, healthy, now);
     changed |= conditions::summarize(&mut conditions, now);
-    Plan {
-        conditions: changed.then_some(conditions),
-        again,
-    }
+    Plan { conditions: changed.then_some(conditions), again }
 }
 
 /// The table of contract objects.md section 2, with drift meaning the future.
@@ -157,12 +133,8 @@ fn healthy(
     alive_since: Option<Timestamp>,
     now: Timestamp,
 ) -> (Condition, Option<Duration>) {
-    let pending = |reason, message: &str| {
-        (
-            Condition::failed(HEALTHY, Severity::Info, reason, message),
-            None,
-        )
-    };
+    let pending =
+        |reason, message: &str| (Condition::failed(HEALTHY, Severity::Info, reason, message), None);
     let (Some(heartbeat), Some(alive_since)) = (&status.last_heartbeat_time, alive_since) else {
         return pending("FirstHeartbeatPending", "Waiting for first heartbeat");
     };
@@ -233,20 +205,8 @@ mod tests {
         let text = |text: &str| Some(text.to_owned());
         let hour = 3600;
         for (heartbeat, interval, since, now, expected) in [
-            (
-                None,
-                Some("5m0s"),
-                0,
-                hour,
-                (text("FirstHeartbeatPending"), text("Info"), None),
-            ),
-            (
-                Some(hour),
-                None,
-                hour,
-                hour,
-                (text("HeartbeatIntervalMissing"), text("Info"), None),
-            ),
+            (None, Some("5m0s"), 0, hour, (text("FirstHeartbeatPending"), text("Info"), None)),
+            (Some(hour), None, hour, hour, (text("HeartbeatIntervalMissing"), text("Info"), None)),
             (
                 Some(hour),
                 Some("0s"),
@@ -261,20 +221,8 @@ mod tests {
                 hour,
                 (text("HeartbeatIntervalMissing"), text("Info"), None),
             ),
-            (
-                Some(hour),
-                Some("5m0s"),
-                hour,
-                hour,
-                (None, None, Some(600_050)),
-            ),
-            (
-                Some(hour),
-                Some("5m0s"),
-                hour,
-                hour + 599,
-                (None, None, Some(1_050)),
-            ),
+            (Some(hour), Some("5m0s"), hour, hour, (None, None, Some(600_050))),
+            (Some(hour), Some("5m0s"), hour, hour + 599, (None, None, Some(1_050))),
             (
                 Some(hour),
                 Some("5m0s"),
@@ -282,13 +230,7 @@ mod tests {
                 hour + 600,
                 (text("HeartbeatTimeout"), text("Error"), None),
             ),
-            (
-                Some(hour + 9),
-                Some("5m0s"),
-                hour,
-                hour,
-                (None, None, Some(600_050)),
-            ),
+            (Some(hour + 9), Some("5m0s"), hour, hour, (None, None, Some(600_050))),
             (
                 Some(hour + 60),
                 Some("5m0s"),
@@ -297,13 +239,7 @@ mod tests {
                 (text("HeartbeatTimeDrift"), text("Warning"), Some(50_000)),
             ),
             // A consumer that lives in 1970 is alive if its heartbeat moved under our eyes.
-            (
-                Some(0),
-                Some("5m0s"),
-                hour,
-                hour + 1,
-                (None, None, Some(599_050)),
-            ),
+            (Some(0), Some("5m0s"), hour, hour + 1, (None, None, Some(599_050))),
         ] {
             let status = status(heartbeat, interval);
             assert_eq!(reason(&status, since, now), expected, "{status:?} at {now}");
@@ -326,11 +262,7 @@ mod tests {
     fn the_konnectors_conditions_stay_and_a_second_look_writes_nothing() {
         let mut object = ClusterBinding::default();
         let mut before = status(Some(100), Some("5m0s"));
-        conditions::set(
-            &mut before.conditions,
-            Condition::ok("SecretValid"),
-            at(100),
-        );
+        conditions::set(&mut before.conditions, Condition::ok("SecretValid"), at(100));
         conditions::set(&mut before.conditions, Condition::ok("Ready"), at(100));
         object.status = Some(before);
         let written = plan(&object, Some(at(100)), at(101)).conditions.unwrap();
@@ -343,22 +275,12 @@ mod tests {
     #[test]
     fn a_heartbeat_counts_from_when_we_saw_it_change() {
         let controller = Controller::new(Arc::default());
-        let key = ObjKey::new(
-            &crate::runtime::cluster::ClusterId::local(),
-            "ns",
-            "cluster",
-        );
+        let key = ObjKey::new(&crate::runtime::cluster::ClusterId::local(), "ns", "cluster");
         assert_eq!(controller.sight(&key, at(50), false, at(1000)), at(50));
         assert_eq!(controller.sight(&key, at(51), false, at(1001)), at(1001));
         assert_eq!(controller.sight(&key, at(51), false, at(1002)), at(1001));
-        assert_eq!(
-            controller.sight(&key, at(99_999), false, at(1003)),
-            at(1003)
-        );
-        let other = ObjKey {
-            name: "other".into(),
-            ..key
-        };
+        assert_eq!(controller.sight(&key, at(99_999), false, at(1003)), at(1003));
+        let other = ObjKey { name: "other".into(), ..key };
         assert_eq!(controller.sight(&other, at(50), true, at(1000)), at(1000));
     }
 }

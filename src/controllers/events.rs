@@ -73,10 +73,7 @@ fn event(about: &ObjectReference, reason: &str, message: &str, now: Timestamp) -
         type_: Some("Warning".to_owned()),
         reason: Some(reason.to_owned()),
         message: Some(message.to_owned()),
-        source: Some(EventSource {
-            component: Some("kube-bind-backend".to_owned()),
-            host: None,
-        }),
+        source: Some(EventSource { component: Some("kube-bind-backend".to_owned()), host: None }),
         first_timestamp: Some(now.clone()),
         last_timestamp: Some(now),
         count: Some(1),
@@ -102,10 +99,7 @@ mod tests {
         };
         assert_eq!(name(&about, "A", 1), name(&about, "A", 2));
         assert_ne!(name(&about, "A", 1), name(&about, "B", 1));
-        let other = ObjectReference {
-            uid: Some("u2".into()),
-            ..about.clone()
-        };
+        let other = ObjectReference { uid: Some("u2".into()), ..about.clone() };
         assert_ne!(name(&about, "A", 1), name(&other, "A", 1));
     }
 }

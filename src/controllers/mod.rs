@@ -65,11 +65,7 @@ impl Controllers {
     /// Wires the controllers to the kinds.
     #[must_use]
     pub fn new(context: Context) -> Self {
-        let Context {
-            kinds,
-            onboarding,
-            subjects,
-        } = context;
+        let Context { kinds, onboarding, subjects } = context;
         let cluster_queue = Arc::new(Queue::default());
         let binding_queue = Arc::new(Queue::default());
         let request_queue = Arc::new(Queue::default());
@@ -78,10 +74,7 @@ impl Controllers {
         itself(&kinds.requests, &request_queue);
         bindable_resources_request::subscribe(&kinds, &request_queue);
         let events = Arc::new(events::Events::default());
-        let cluster = cluster::Controller {
-            kinds: Arc::clone(&kinds),
-            subjects,
-        };
+        let cluster = cluster::Controller { kinds: Arc::clone(&kinds), subjects };
         let cluster_binding = cluster_binding::Controller::new(Arc::clone(&kinds));
         let request = bindable_resources_request::Controller {
             kinds: Arc::clone(&kinds),

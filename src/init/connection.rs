@@ -43,9 +43,7 @@ impl Admin {
             context: context.map(str::to_owned),
             ..KubeConfigOptions::default()
         };
-        let config = Config::from_custom_kubeconfig(kubeconfig, &options)
-            .await
-            .map_err(load)?;
+        let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(load)?;
         let ca = ca.ok_or(Error::NoCertificateAuthority)?;
         let config = ours(config);
         let base = base_url(&config.cluster_url);
@@ -56,9 +54,7 @@ impl Admin {
     pub(super) fn workspace(&self, path: &str) -> Result<Workspace, Error> {
         let server = format!("{}/clusters/{path}", self.base);
         let mut config = self.config.clone();
-        config.cluster_url = server
-            .parse()
-            .map_err(|_| Error::Server(self.base.clone()))?;
+        config.cluster_url = server.parse().map_err(|_| Error::Server(self.base.clone()))?;
         Workspace::new(config, path.to_owned(), server)
     }
 
@@ -85,21 +81,13 @@ impl Workspace {
             workspace: path.clone(),
             failure: Failure::Client(Box::new(error)),
         })?;
-        Ok(Self {
-            client,
-            path,
-            server,
-        })
+        Ok(Self { client, path, server })
     }
 
     /// A workspace behind any client.
     #[cfg(test)]
     pub(super) fn with_client(client: Client, path: &str) -> Self {
-        Self {
-            client,
-            path: path.to_owned(),
-            server: String::new(),
-        }
+        Self { client, path: path.to_owned(), server: String::new() }
     }
 
     /// Sends one request and reads the answer.
@@ -135,9 +123,7 @@ pub(super) fn ours(mut config: Config) -> Config {
 /// The server without `/clusters/<path>`: admin kubeconfigs of kcp name some workspace or none.
 fn base_url(server: &Uri) -> String {
     let server = server.to_string();
-    let base = server
-        .split_once("/clusters/")
-        .map_or(server.as_str(), |(base, _)| base);
+    let base = server.split_once("/clusters/").map_or(server.as_str(), |(base, _)| base);
     base.trim_end_matches('/').to_owned()
 }
 
@@ -145,15 +131,9 @@ fn base_url(server: &Uri) -> String {
 /// wrong with it has been reported by the library, which has loaded it too.
 fn authority(kubeconfig: &Kubeconfig, context: Option<&str>) -> Option<Vec<u8>> {
     let name = context.or(kubeconfig.current_context.as_deref())?;
-    let context = kubeconfig
-        .contexts
-        .iter()
-        .find(|entry| entry.name == name)?;
+    let context = kubeconfig.contexts.iter().find(|entry| entry.name == name)?;
     let wanted = &context.context.as_ref()?.cluster;
-    let cluster = kubeconfig
-        .clusters
-        .iter()
-        .find(|entry| entry.name == *wanted)?;
+    let cluster = kubeconfig.clusters.iter().find(|entry| entry.name == *wanted)?;
     let cluster = cluster.cluster.as_ref()?;
     if let Some(data) = &cluster.certificate_authority_data {
         return STANDARD.decode(data).ok();
@@ -169,10 +149,7 @@ mod tests {
     fn the_workspace_in_the_server_of_an_admin_kubeconfig_does_not_matter() {
         for (server, expected) in [
             ("https://127.0.0.1:6443", "https://127.0.0.1:6443"),
-            (
-                "https://127.0.0.1:6443/clusters/root",
-                "https://127.0.0.1:6443",
-            ),
+            ("https://127.0.0.1:6443/clusters/root", "https://127.0.0.1:6443"),
             ("https://h/kcp/clusters/root:a:b", "https://h/kcp"),
             ("https://h/", "https://h"),
         ] {

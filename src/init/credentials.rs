@@ -56,9 +56,7 @@ fn token_secret() -> Value {
 }
 
 fn token(secret: &Value) -> Option<SecretString> {
-    let bytes = STANDARD
-        .decode(secret["data"][keys::TOKEN_KEY].as_str()?)
-        .ok()?;
+    let bytes = STANDARD.decode(secret["data"][keys::TOKEN_KEY].as_str()?).ok()?;
     let token = String::from_utf8(bytes).ok()?;
     (!token.is_empty()).then(|| SecretString::from(token))
 }
@@ -76,15 +74,9 @@ pub(super) fn kubeconfig(admin: &Admin, workspace: &Workspace, token: SecretStri
 
 /// Finds out before anything is created whether the file can be written at the end.
 pub(super) fn check_output(path: &Path) -> Result<(), Error> {
-    let directory = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let metadata = fs::metadata(directory.unwrap_or(Path::new("."))).and_then(|metadata| {
-        if metadata.is_dir() {
-            Ok(())
-        } else {
-            Err(ErrorKind::NotADirectory.into())
-        }
+        if metadata.is_dir() { Ok(()) } else { Err(ErrorKind::NotADirectory.into()) }
     });
     metadata.map_err(|source| Error::file("write", path, source))?;
     existing(path).map(|_| ())
@@ -95,9 +87,9 @@ fn existing(path: &Path) -> Result<Option<Kubeconfig>, Error> {
     match fs::read(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::file("read", path, error)),
-        Ok(bytes) => Kubeconfig::parse(&bytes)
-            .map(Some)
-            .map_err(|_| Error::ForeignFile(path.to_owned())),
+        Ok(bytes) => {
+            Kubeconfig::parse(&bytes).map(Some).map_err(|_| Error::ForeignFile(path.to_owned()))
+        }
     }
 }
 
@@ -136,11 +128,7 @@ fn replace_file(path: &Path, content: &[u8]) -> std::io::Result<()> {
 }
 
 fn write_new(path: &Path, content: &[u8]) -> std::io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.set_permissions(Permissions::from_mode(0o600))?;
     file.write_all(content)?;
     file.sync_all()
@@ -182,18 +170,12 @@ mod tests {
         let directory = Directory::new("write");
         let path = directory.0.join("backend.kubeconfig");
         assert_eq!(write(&path, &kubeconfig("a")).unwrap(), Outcome::Created);
-        assert_eq!(
-            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-            0o600
-        );
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(write(&path, &kubeconfig("a")).unwrap(), Outcome::Unchanged);
         assert_eq!(write(&path, &kubeconfig("b")).unwrap(), Outcome::Updated);
         fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         assert_eq!(write(&path, &kubeconfig("b")).unwrap(), Outcome::Updated);
-        assert_eq!(
-            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-            0o600
-        );
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let expected = kubeconfig("b").to_yaml();
         assert_eq!(fs::read_to_string(&path).unwrap(), expected.expose_secret());
         assert_eq!(fs::read_dir(&directory.0).unwrap().count(), 1);
@@ -205,10 +187,7 @@ mod tests {
         let path = directory.0.join("config");
         fs::write(&path, "apiVersion: v1\nkind: Config\nclusters: []\n").unwrap();
         assert!(matches!(check_output(&path), Err(Error::ForeignFile(_))));
-        assert!(matches!(
-            write(&path, &kubeconfig("a")),
-            Err(Error::ForeignFile(_))
-        ));
+        assert!(matches!(write(&path, &kubeconfig("a")), Err(Error::ForeignFile(_))));
     }
 
     #[test]

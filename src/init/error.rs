@@ -88,11 +88,7 @@ pub enum Error {
 
 impl Error {
     pub(super) fn file(action: &'static str, path: &Path, source: std::io::Error) -> Self {
-        Self::File {
-            action,
-            path: path.to_owned(),
-            source,
-        }
+        Self::File { action, path: path.to_owned(), source }
     }
 }
 
@@ -148,10 +144,7 @@ impl Failure {
                 403 => Self::Forbidden(one_line(&status.message)),
                 404 => Self::NotServed,
                 409 => Self::Conflict,
-                code => Self::Answer {
-                    code,
-                    message: one_line(&status.message),
-                },
+                code => Self::Answer { code, message: one_line(&status.message) },
             },
             kube::Error::SerdeError(error) => Self::Unreadable(error),
             other @ kube::Error::Auth(_) => Self::Client(Box::new(other)),

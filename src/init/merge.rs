@@ -34,10 +34,7 @@ pub(super) fn merge(live: &Value, wanted: &Value) -> Value {
 }
 
 fn keys_of(field: &str) -> Option<&'static [&'static str]> {
-    KEYED_LISTS
-        .iter()
-        .find(|(name, _)| *name == field)
-        .map(|(_, keys)| *keys)
+    KEYED_LISTS.iter().find(|(name, _)| *name == field).map(|(_, keys)| *keys)
 }
 
 /// Items in the order of `live`, new ones at the end.

@@ -79,10 +79,7 @@ fn next_step(config: &InitConfig, url: &str) -> String {
     let slice = if config.export_name == keys::EXPORT {
         String::new()
     } else {
-        format!(
-            " --apiexport-endpoint-slice-name={}",
-            shell_word(&config.export_name)
-        )
+        format!(" --apiexport-endpoint-slice-name={}", shell_word(&config.export_name))
     };
     format!(
         "\nThe virtual workspace is {url}\n\

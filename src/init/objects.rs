@@ -75,17 +75,13 @@ impl Kind {
         match self {
             Self::Workspace => ("tenancy.kcp.io/v1alpha1", "Workspace", "workspaces"),
             Self::LogicalCluster => ("core.kcp.io/v1alpha1", "LogicalCluster", "logicalclusters"),
-            Self::ApiResourceSchema => (
-                "apis.kcp.io/v1alpha1",
-                "APIResourceSchema",
-                "apiresourceschemas",
-            ),
+            Self::ApiResourceSchema => {
+                ("apis.kcp.io/v1alpha1", "APIResourceSchema", "apiresourceschemas")
+            }
             Self::ApiExport => ("apis.kcp.io/v1alpha2", "APIExport", "apiexports"),
-            Self::ApiExportEndpointSlice => (
-                "apis.kcp.io/v1alpha1",
-                "APIExportEndpointSlice",
-                "apiexportendpointslices",
-            ),
+            Self::ApiExportEndpointSlice => {
+                ("apis.kcp.io/v1alpha1", "APIExportEndpointSlice", "apiexportendpointslices")
+            }
             Self::ApiBinding => ("apis.kcp.io/v1alpha2", "APIBinding", "apibindings"),
             Self::Namespace => ("v1", "Namespace", "namespaces"),
             Self::ServiceAccount => ("v1", "ServiceAccount", "serviceaccounts"),
@@ -120,27 +116,15 @@ impl Target {
     /// `namespace` is none for cluster-scoped objects.
     pub(super) fn new(kind: Kind, namespace: Option<&str>, name: &str) -> Self {
         let (api_version, kind_name, resource) = kind.names();
-        let root = if api_version.contains('/') {
-            "apis"
-        } else {
-            "api"
-        };
+        let root = if api_version.contains('/') { "apis" } else { "api" };
         let (collection, label) = match namespace {
-            None => (
-                format!("/{root}/{api_version}/{resource}"),
-                format!("{kind_name} {name}"),
-            ),
+            None => (format!("/{root}/{api_version}/{resource}"), format!("{kind_name} {name}")),
             Some(namespace) => (
                 format!("/{root}/{api_version}/namespaces/{namespace}/{resource}"),
                 format!("{kind_name} {namespace}/{name}"),
             ),
         };
-        Self {
-            kind,
-            name: name.to_owned(),
-            collection,
-            label,
-        }
+        Self { kind, name: name.to_owned(), collection, label }
     }
 
     fn of(object: &Value) -> Result<Self, Error> {
@@ -174,10 +158,7 @@ pub(super) async fn get(workspace: &Workspace, target: &Target) -> Result<Option
         .map_err(|error| target.unbuildable(workspace, error))?;
     match workspace.call("read", &target.label, request).await {
         Ok(object) => Ok(Some(object)),
-        Err(Error::Call {
-            failure: Failure::NotServed,
-            ..
-        }) => Ok(None),
+        Err(Error::Call { failure: Failure::NotServed, .. }) => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -238,13 +219,7 @@ async fn replace(workspace: &Workspace, target: &Target, object: &Value) -> Resu
 /// Another writer came first: a stale resourceVersion, or the object appeared between read and
 /// create.
 fn is_conflict(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::Call {
-            failure: Failure::Conflict,
-            ..
-        }
-    )
+    matches!(error, Error::Call { failure: Failure::Conflict, .. })
 }
 
 #[cfg(test)]

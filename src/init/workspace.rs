@@ -32,11 +32,7 @@ pub(super) async fn ensure(admin: &Admin, path: &WorkspacePath) -> Result<(), Er
 /// As the Go tool does: an organization below root (contract kcp.md 1), plain workspaces below
 /// that.
 fn workspace(parent: &str, name: &str) -> Value {
-    let type_name = if parent == "root" {
-        "organization"
-    } else {
-        "universal"
-    };
+    let type_name = if parent == "root" { "organization" } else { "universal" };
     json!({
         "apiVersion": "tenancy.kcp.io/v1alpha1",
         "kind": "Workspace",

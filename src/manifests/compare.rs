@@ -81,33 +81,22 @@ pub fn with_reference(contract: &Path) -> Result<Vec<String>, Error> {
     let mut seen = [false; REVIEWED.len()];
     for ours in crds::all()? {
         let plural = plural(&ours).to_owned();
-        let path = contract
-            .join("crds")
-            .join(format!("kube-bind.io_{plural}.yaml"));
-        let text = std::fs::read_to_string(&path).map_err(|source| Error::Read {
-            path: path.clone(),
-            source,
-        })?;
-        let theirs: Value = serde_saphyr::from_str(&text).map_err(|source| Error::Parse {
-            path,
-            source: Box::new(source),
-        })?;
+        let path = contract.join("crds").join(format!("kube-bind.io_{plural}.yaml"));
+        let text = std::fs::read_to_string(&path)
+            .map_err(|source| Error::Read { path: path.clone(), source })?;
+        let theirs: Value = serde_saphyr::from_str(&text)
+            .map_err(|source| Error::Parse { path, source: Box::new(source) })?;
         let mut differences = Vec::new();
         compare("", &normal(&ours), &normal(&theirs), &mut differences);
         differences.retain(|difference| {
-            let reviewed = REVIEWED
-                .iter()
-                .position(|r| r.covers(&plural, &difference.path));
+            let reviewed = REVIEWED.iter().position(|r| r.covers(&plural, &difference.path));
             reviewed.inspect(|i| seen[*i] = true).is_none()
         });
         found.extend(differences.into_iter().map(|d| format!("{plural}: {d}")));
     }
     let unseen = REVIEWED.iter().zip(seen).filter(|(_, seen)| !seen);
     found.extend(unseen.map(|(r, _)| {
-        format!(
-            "{}: no longer differs; take it off the list ({})",
-            r.path, r.reason
-        )
+        format!("{}: no longer differs; take it off the list ({})", r.path, r.reason)
     }));
     Ok(found)
 }
@@ -123,13 +112,7 @@ impl std::fmt::Display for Difference {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let text =
             |value: &Option<Value>| value.as_ref().map_or("nothing".into(), Value::to_string);
-        write!(
-            f,
-            "{}: ours {}, reference {}",
-            self.path,
-            text(&self.ours),
-            text(&self.theirs)
-        )
+        write!(f, "{}: ours {}, reference {}", self.path, text(&self.ours), text(&self.theirs))
     }
 }
 
@@ -182,20 +165,12 @@ fn compare_maps(
         let path = format!("{path}/{key}");
         match theirs.get(key) {
             Some(other) => compare(&path, value, other, found),
-            None => found.push(Difference {
-                path,
-                ours: Some(value.clone()),
-                theirs: None,
-            }),
+            None => found.push(Difference { path, ours: Some(value.clone()), theirs: None }),
         }
     }
     for (key, value) in theirs.iter().filter(|(key, _)| !ours.contains_key(*key)) {
         let path = format!("{path}/{key}");
-        found.push(Difference {
-            path,
-            ours: None,
-            theirs: Some(value.clone()),
-        });
+        found.push(Difference { path, ours: None, theirs: Some(value.clone()) });
     }
 }
 
@@ -207,10 +182,7 @@ mod tests {
     fn paths(ours: &Value, theirs: &Value) -> Vec<String> {
         let mut found = Vec::new();
         compare("", &normal(ours), &normal(theirs), &mut found);
-        found
-            .into_iter()
-            .map(|difference| difference.path)
-            .collect()
+        found.into_iter().map(|difference| difference.path).collect()
     }
 
     #[test]
@@ -223,20 +195,14 @@ mod tests {
     #[test]
     fn a_property_named_description_counts() {
         let ours = json!({ "properties": { "description": { "type": "string" } } });
-        assert_eq!(
-            paths(&ours, &json!({ "properties": {} })),
-            ["/properties/description"]
-        );
+        assert_eq!(paths(&ours, &json!({ "properties": {} })), ["/properties/description"]);
     }
 
     #[test]
     fn every_difference_is_named_by_its_path() {
         let ours = json!({ "a": 1, "only ours": 1, "list": [1, 2], "long": [1] });
         let theirs = json!({ "a": 2, "only theirs": 1, "list": [1, 3], "long": [1, 2] });
-        assert_eq!(
-            paths(&ours, &theirs),
-            ["/a", "/list/1", "/long", "/only ours", "/only theirs"]
-        );
+        assert_eq!(paths(&ours, &theirs), ["/a", "/list/1", "/long", "/only ours", "/only theirs"]);
     }
 
     #[test]

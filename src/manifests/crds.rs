@@ -27,18 +27,10 @@ pub fn all() -> Result<Vec<Value>, Error> {
     definitions()
         .into_iter()
         .map(|versions| {
-            let kind = versions
-                .first()
-                .map(|crd| crd.spec.names.kind.clone())
-                .unwrap_or_default();
-            let merged = merge_crds(versions, keys::VERSION).map_err(|source| Error::Merge {
-                kind: kind.clone(),
-                source,
-            })?;
-            finish(merged).map_err(|source| Error::Json {
-                object: kind,
-                source,
-            })
+            let kind = versions.first().map(|crd| crd.spec.names.kind.clone()).unwrap_or_default();
+            let merged = merge_crds(versions, keys::VERSION)
+                .map_err(|source| Error::Merge { kind: kind.clone(), source })?;
+            finish(merged).map_err(|source| Error::Json { object: kind, source })
         })
         .collect()
 }
@@ -47,31 +39,16 @@ pub fn all() -> Result<Vec<Value>, Error> {
 fn definitions() -> Vec<Vec<CustomResourceDefinition>> {
     vec![
         vec![v1alpha2::ApiConversion::crd()],
-        vec![
-            v1alpha1::ApiServiceBinding::crd(),
-            v1alpha2::ApiServiceBinding::crd(),
-        ],
+        vec![v1alpha1::ApiServiceBinding::crd(), v1alpha2::ApiServiceBinding::crd()],
         vec![v1alpha2::ApiServiceBindingBundle::crd()],
-        vec![
-            v1alpha1::ApiServiceExport::crd(),
-            v1alpha2::ApiServiceExport::crd(),
-        ],
-        vec![
-            v1alpha1::ApiServiceExportRequest::crd(),
-            v1alpha2::ApiServiceExportRequest::crd(),
-        ],
+        vec![v1alpha1::ApiServiceExport::crd(), v1alpha2::ApiServiceExport::crd()],
+        vec![v1alpha1::ApiServiceExportRequest::crd(), v1alpha2::ApiServiceExportRequest::crd()],
         vec![v1alpha2::ApiServiceExportTemplate::crd()],
-        vec![
-            v1alpha1::ApiServiceNamespace::crd(),
-            v1alpha2::ApiServiceNamespace::crd(),
-        ],
+        vec![v1alpha1::ApiServiceNamespace::crd(), v1alpha2::ApiServiceNamespace::crd()],
         vec![v1alpha2::BindableResourcesRequest::crd()],
         vec![v1alpha2::BoundSchema::crd()],
         vec![v1alpha2::Cluster::crd()],
-        vec![
-            v1alpha1::ClusterBinding::crd(),
-            v1alpha2::ClusterBinding::crd(),
-        ],
+        vec![v1alpha1::ClusterBinding::crd(), v1alpha2::ClusterBinding::crd()],
         vec![v1alpha2::Collection::crd()],
     ]
 }
@@ -79,17 +56,13 @@ fn definitions() -> Vec<Vec<CustomResourceDefinition>> {
 /// Completes a derived definition.
 fn finish(mut crd: CustomResourceDefinition) -> Result<Value, serde_json::Error> {
     crd.spec.names.list_kind = Some(format!("{}List", crd.spec.names.kind));
-    crd.spec.conversion = Some(CustomResourceConversion {
-        strategy: "None".to_owned(),
-        webhook: None,
-    });
+    crd.spec.conversion =
+        Some(CustomResourceConversion { strategy: "None".to_owned(), webhook: None });
     crd.spec.versions.sort_by(|a, b| a.name.cmp(&b.name));
     let spec_is_optional = OPTIONAL_SPEC.contains(&crd.spec.names.kind.as_str());
 
     let mut crd = serde_json::to_value(crd)?;
-    let versions = crd
-        .pointer_mut("/spec/versions")
-        .and_then(Value::as_array_mut);
+    let versions = crd.pointer_mut("/spec/versions").and_then(Value::as_array_mut);
     for version in versions.into_iter().flatten() {
         if version["subresources"].is_null() {
             version["subresources"] = json!({});
@@ -141,10 +114,7 @@ fn tidy(schema: &mut Value) {
 }
 
 /// The number as an integer, if that loses nothing.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "checked by converting back"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "checked by converting back")]
 fn whole(number: f64) -> Option<i32> {
     let whole = number as i32;
     (f64::from(whole).to_bits() == number.to_bits()).then_some(whole)

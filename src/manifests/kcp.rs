@@ -23,16 +23,10 @@ pub fn api_resource_schemas() -> Result<Vec<Value>, Error> {
 fn api_resource_schema(crd: &Value) -> Result<Value, Error> {
     let plural = plural(crd);
     let spec = schema_spec(&crd["spec"]);
-    let canonical = serde_json::to_string(&sorted(&spec)).map_err(|source| Error::Json {
-        object: format!("schema of {plural}"),
-        source,
-    })?;
+    let canonical = serde_json::to_string(&sorted(&spec))
+        .map_err(|source| Error::Json { object: format!("schema of {plural}"), source })?;
     let hash = digest(&SHA256, canonical.as_bytes());
-    let prefix = hash
-        .as_ref()
-        .iter()
-        .take(4)
-        .fold(0u32, |sum, byte| sum << 8 | u32::from(*byte));
+    let prefix = hash.as_ref().iter().take(4).fold(0u32, |sum, byte| sum << 8 | u32::from(*byte));
     Ok(json!({
         "apiVersion": "apis.kcp.io/v1alpha1",
         "kind": "APIResourceSchema",
@@ -44,10 +38,7 @@ fn api_resource_schema(crd: &Value) -> Result<Value, Error> {
 /// The spec of a CRD in kcp's form: bare schemas, and a conversion only where there are versions to
 /// convert between, where kcp asks for it.
 fn schema_spec(crd_spec: &Value) -> Value {
-    let crd_versions = crd_spec["versions"]
-        .as_array()
-        .map(Vec::as_slice)
-        .unwrap_or_default();
+    let crd_versions = crd_spec["versions"].as_array().map(Vec::as_slice).unwrap_or_default();
     let versions: Vec<Value> = crd_versions
         .iter()
         .map(|version| {
@@ -112,11 +103,7 @@ pub fn rbac() -> Vec<Value> {
     content["resourceNames"] = json!([keys::EXPORT]);
     let rules = [
         content,
-        rule(
-            "apis.kcp.io",
-            &["apiexportendpointslices", "apiexports"],
-            &read,
-        ),
+        rule("apis.kcp.io", &["apiexportendpointslices", "apiexports"], &read),
         json!({ "nonResourceURLs": ["/"], "verbs": ["access"] }),
     ];
     let mut objects = vec![namespace(), service_account()];

@@ -59,32 +59,19 @@ pub fn files() -> Result<BTreeMap<PathBuf, String>, Error> {
         add(&mut files, "manifests", &name, &[crd])?;
     }
     add(&mut files, "manifests", "rbac.yaml", &kubernetes::rbac())?;
-    add(
-        &mut files,
-        "manifests",
-        "deployment.yaml",
-        &kubernetes::deployment(),
-    )?;
+    add(&mut files, "manifests", "deployment.yaml", &kubernetes::deployment())?;
     for schema in kcp::api_resource_schemas()? {
         let name = format!("apiresourceschema-{}.kube-bind.io.yaml", plural(&schema));
         add(&mut files, "kcp", &name, &[schema])?;
     }
-    add(
-        &mut files,
-        "kcp",
-        "apiexport-kube-bind.io.yaml",
-        &[kcp::api_export()?],
-    )?;
+    add(&mut files, "kcp", "apiexport-kube-bind.io.yaml", &[kcp::api_export()?])?;
     add(&mut files, "kcp", "rbac.yaml", &kcp::rbac())?;
     Ok(files)
 }
 
 /// The plural name in a CRD or `APIResourceSchema`.
 fn plural(object: &Value) -> &str {
-    object
-        .pointer("/spec/names/plural")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
+    object.pointer("/spec/names/plural").and_then(Value::as_str).unwrap_or_default()
 }
 
 fn add(
@@ -96,10 +83,8 @@ fn add(
     let path = PathBuf::from(directory).join(name);
     let mut text = HEADER.to_owned();
     for object in objects {
-        let yaml = serde_saphyr::to_string(&sorted(object)).map_err(|source| Error::Yaml {
-            file: path.display().to_string(),
-            source,
-        })?;
+        let yaml = serde_saphyr::to_string(&sorted(object))
+            .map_err(|source| Error::Yaml { file: path.display().to_string(), source })?;
         text.push_str("---\n");
         text.push_str(yaml.trim_end());
         text.push('\n');
@@ -120,9 +105,7 @@ pub fn stale(root: &Path, files: &BTreeMap<PathBuf, String>) -> std::io::Result<
         };
         for entry in entries {
             let path = Path::new(directory).join(entry?.file_name());
-            let is_yaml = path
-                .extension()
-                .is_some_and(|extension| extension == "yaml");
+            let is_yaml = path.extension().is_some_and(|extension| extension == "yaml");
             if is_yaml
                 && !files.contains_key(&path)
                 && std::fs::read_to_string(root.join(&path))?.starts_with(HEADER)
@@ -149,11 +132,7 @@ pub fn out_of_date(root: &Path, files: &BTreeMap<PathBuf, String>) -> std::io::R
         }
     }
     let stale = stale(root, files)?;
-    complaints.extend(
-        stale
-            .iter()
-            .map(|path| format!("{} is left over.", path.display())),
-    );
+    complaints.extend(stale.iter().map(|path| format!("{} is left over.", path.display())));
     Ok(complaints)
 }
 

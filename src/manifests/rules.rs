@@ -34,12 +34,7 @@ const OWN_KINDS: &[OwnKind] = &[
         status: true,
         owner: true,
     },
-    OwnKind {
-        plural: "apiserviceexporttemplates",
-        verbs: READ,
-        status: false,
-        owner: false,
-    },
+    OwnKind { plural: "apiserviceexporttemplates", verbs: READ, status: false, owner: false },
     OwnKind {
         plural: "apiservicenamespaces",
         verbs: &["get", "list", "watch", "create", "update", "patch"],
@@ -70,12 +65,7 @@ const OWN_KINDS: &[OwnKind] = &[
         status: true,
         owner: true,
     },
-    OwnKind {
-        plural: "collections",
-        verbs: READ,
-        status: false,
-        owner: false,
-    },
+    OwnKind { plural: "collections", verbs: READ, status: false, owner: false },
 ];
 
 /// One RBAC rule for API resources.
@@ -89,18 +79,10 @@ pub(super) fn backend() -> Vec<Value> {
     for kind in OWN_KINDS {
         rules.push(rule(keys::GROUP, &[kind.plural], kind.verbs));
         if kind.status {
-            rules.push(rule(
-                keys::GROUP,
-                &[&format!("{}/status", kind.plural)],
-                STATUS,
-            ));
+            rules.push(rule(keys::GROUP, &[&format!("{}/status", kind.plural)], STATUS));
         }
         if kind.owner {
-            rules.push(rule(
-                keys::GROUP,
-                &[&format!("{}/finalizers", kind.plural)],
-                &["update"],
-            ));
+            rules.push(rule(keys::GROUP, &[&format!("{}/finalizers", kind.plural)], &["update"]));
         }
     }
     rules.extend(CLAIMS.iter().filter(|claim| !claim.kcp_only).map(claimed));
@@ -117,9 +99,7 @@ fn claimed(claim: &Claim) -> Value {
 
 /// The rules for the peer Leases of the backend in its own namespace.
 pub(super) fn leases() -> Vec<Value> {
-    let verbs = [
-        "get", "list", "watch", "create", "update", "patch", "delete",
-    ];
+    let verbs = ["get", "list", "watch", "create", "update", "patch", "delete"];
     vec![rule("coordination.k8s.io", &["leases"], &verbs)]
 }
 
@@ -182,10 +162,7 @@ pub(super) fn lease_role() -> [Value; 2] {
         rbac_object(
             "RoleBinding",
             namespace,
-            &[
-                ("roleRef", role_ref("Role", keys::BACKEND_NAME)),
-                ("subjects", json!([subject()])),
-            ],
+            &[("roleRef", role_ref("Role", keys::BACKEND_NAME)), ("subjects", json!([subject()]))],
         ),
     ]
 }

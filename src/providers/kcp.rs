@@ -41,17 +41,11 @@ impl ExportRef {
     #[must_use]
     pub fn of_url(url: &Uri) -> Option<Self> {
         let mut segments = url.path().trim_matches('/').split('/');
-        let found = (
-            segments.next(),
-            segments.next(),
-            segments.next(),
-            segments.next(),
-        );
+        let found = (segments.next(), segments.next(), segments.next(), segments.next());
         match found {
-            (Some("services"), Some("apiexport"), Some(cluster), Some(name)) => Some(Self {
-                cluster: cluster.to_owned(),
-                name: name.to_owned(),
-            }),
+            (Some("services"), Some("apiexport"), Some(cluster), Some(name)) => {
+                Some(Self { cluster: cluster.to_owned(), name: name.to_owned() })
+            }
             _ => None,
         }
     }
@@ -75,20 +69,13 @@ pub fn engagement(
     // Several APIBindings to one export cannot be bound at once: the second conflicts.
     let binding = bindings.iter().find(|binding| {
         export.is_bound_by(binding)
-            && binding
-                .status
-                .as_ref()
-                .is_some_and(|s| s.phase.as_deref() == Some(PHASE_BOUND))
+            && binding.status.as_ref().is_some_and(|s| s.phase.as_deref() == Some(PHASE_BOUND))
     })?;
     let mut missing: Vec<String> = claims
         .iter()
         .filter(|claim| !claim.optional && !is_granted(claim, binding))
         .map(|claim| {
-            let group = if claim.group.is_empty() {
-                "core"
-            } else {
-                claim.group
-            };
+            let group = if claim.group.is_empty() { "core" } else { claim.group };
             format!("{}.{group}", claim.resource)
         })
         .collect();
@@ -108,10 +95,7 @@ fn is_granted(claim: &Claim, binding: &ApiBinding) -> bool {
         return false;
     };
     let same = |group: &str, resource: &str| group == claim.group && resource == claim.resource;
-    let exported = status
-        .export_permission_claims
-        .iter()
-        .find(|c| same(&c.group, &c.resource));
+    let exported = status.export_permission_claims.iter().find(|c| same(&c.group, &c.resource));
     let accepted = binding.spec.permission_claims.iter().find(|c| {
         same(&c.claim.claim.group, &c.claim.claim.resource)
             && c.is_accepted()
@@ -142,31 +126,16 @@ impl Kcp {
         claims: Vec<Claim>,
         serve_export: bool,
     ) -> Self {
-        let bindings = Arc::new(Kind::<ApiBinding>::whole(
-            "APIBinding",
-            &Selector::default(),
-        ));
-        let engage = Engage {
-            bindings: Arc::downgrade(&bindings),
-            claims,
-            serve_export,
-        };
+        let bindings = Arc::new(Kind::<ApiBinding>::whole("APIBinding", &Selector::default()));
+        let engage = Engage { bindings: Arc::downgrade(&bindings), claims, serve_export };
         bindings.subscribe(move |fleet, delta| engage.changed(fleet, delta));
-        Self {
-            config,
-            fixed,
-            slice,
-            bindings,
-        }
+        Self { config, fixed, slice, bindings }
     }
 
     fn endpoint(&self, url: &Uri) -> EndpointSpec {
         let mut config = self.config.clone();
         config.cluster_url = url.clone();
-        EndpointSpec {
-            config,
-            source: ClusterSource::Annotation(keys::KCP_CLUSTER),
-        }
+        EndpointSpec { config, source: ClusterSource::Annotation(keys::KCP_CLUSTER) }
     }
 
     /// Takes over the URLs of a slice. One that is no URL of an export is said and left out.
@@ -175,9 +144,8 @@ impl Kcp {
         fleet: &Arc<Fleet>,
         slice: Option<&ApiExportEndpointSlice>,
     ) -> Result<(), ProviderError> {
-        let endpoints = slice
-            .and_then(|slice| slice.status.as_ref())
-            .map(|status| &status.endpoints);
+        let endpoints =
+            slice.and_then(|slice| slice.status.as_ref()).map(|status| &status.endpoints);
         let mut urls = Vec::new();
         for endpoint in endpoints.into_iter().flatten() {
             match endpoint.url.trim_end_matches('/').parse::<Uri>() {
@@ -258,11 +226,7 @@ impl Kcp {
              --apiexport-endpoint-slice-name, or run `backend init`; waiting for it",
             self.slice
         ));
-        if fleet.has_endpoints() {
-            self.publish(fleet, None)
-        } else {
-            Ok(())
-        }
+        if fleet.has_endpoints() { self.publish(fleet, None) } else { Ok(()) }
     }
 
     fn explain(&self, err: &Error, server: &str) -> String {
@@ -297,10 +261,7 @@ impl Kcp {
 
 impl Provider for Kcp {
     fn sources(&self, metrics: &Arc<Metrics>) -> Vec<Arc<dyn Source>> {
-        vec![Watched::new(
-            Arc::clone(&self.bindings),
-            Arc::clone(metrics),
-        )]
+        vec![Watched::new(Arc::clone(&self.bindings), Arc::clone(metrics))]
     }
 
     fn run(
@@ -378,10 +339,7 @@ mod tests {
     ];
 
     fn export() -> ExportRef {
-        ExportRef {
-            cluster: "exp0rt".into(),
-            name: "kube-bind.io".into(),
-        }
+        ExportRef { cluster: "exp0rt".into(), name: "kube-bind.io".into() }
     }
 
     fn binding(phase: &str, export_cluster: &str, verbs: &Value, state: &str) -> Arc<ApiBinding> {
@@ -421,10 +379,7 @@ mod tests {
     #[test]
     fn the_url_of_an_endpoint_names_its_export() {
         let url = |text: &str| ExportRef::of_url(&text.parse().unwrap());
-        assert_eq!(
-            url("https://h:6443/services/apiexport/exp0rt/kube-bind.io"),
-            Some(export())
-        );
+        assert_eq!(url("https://h:6443/services/apiexport/exp0rt/kube-bind.io"), Some(export()));
         assert_eq!(url("https://h:6443/clusters/root"), None);
     }
 
@@ -432,10 +387,7 @@ mod tests {
     fn a_workspace_is_engaged_by_its_bound_binding_to_our_export_only() {
         let any = json!(["*"]);
         for (bindings, expected) in [
-            (
-                vec![binding("Bound", "exp0rt", &any, "Accepted")],
-                Some(info(&[])),
-            ),
+            (vec![binding("Bound", "exp0rt", &any, "Accepted")], Some(info(&[]))),
             (vec![binding("Binding", "exp0rt", &any, "Accepted")], None),
             (vec![binding("Bound", "other", &any, "Accepted")], None),
             (vec![], None),
@@ -447,19 +399,12 @@ mod tests {
     #[test]
     fn a_claim_is_granted_by_the_star_or_by_every_verb_that_we_use() {
         let missing = |verbs: Value, state: &str| {
-            engagement(
-                &export(),
-                CLAIMS,
-                &[binding("Bound", "exp0rt", &verbs, state)],
-            )
-            .unwrap()
-            .missing
+            engagement(&export(), CLAIMS, &[binding("Bound", "exp0rt", &verbs, state)])
+                .unwrap()
+                .missing
         };
         assert_eq!(missing(json!(["*"]), "Accepted"), Vec::<String>::new());
-        assert_eq!(
-            missing(json!(["get", "create", "list"]), "Accepted"),
-            Vec::<String>::new()
-        );
+        assert_eq!(missing(json!(["get", "create", "list"]), "Accepted"), Vec::<String>::new());
         assert_eq!(missing(json!(["get"]), "Accepted"), ["secrets.core"]);
         assert_eq!(missing(json!(["*"]), "Rejected"), ["secrets.core"]);
     }

@@ -40,10 +40,7 @@ impl Provider for Kubernetes {
     ) -> BoxFuture<'static, Result<(), ProviderError>> {
         async move {
             let source = ClusterSource::Static(ClusterId::local());
-            fleet.set_endpoints(vec![EndpointSpec {
-                config: self.config.clone(),
-                source,
-            }])?;
+            fleet.set_endpoints(vec![EndpointSpec { config: self.config.clone(), source }])?;
             cancel.cancelled().await;
             Ok(())
         }

@@ -67,16 +67,8 @@ pub enum Kind {
 pub fn from_config(kind: Kind, config: Config, server_url: Option<Uri>) -> Arc<dyn Provider> {
     match kind {
         Kind::Kubernetes => Arc::new(kubernetes::Kubernetes::new(config, server_url)),
-        Kind::Kcp {
-            slice,
-            claims,
-            serve_export,
-        } => Arc::new(kcp::Kcp::new(
-            config,
-            server_url,
-            slice,
-            claims,
-            serve_export,
-        )),
+        Kind::Kcp { slice, claims, serve_export } => {
+            Arc::new(kcp::Kcp::new(config, server_url, slice, claims, serve_export))
+        }
     }
 }

@@ -71,9 +71,7 @@ pub async fn serve(
             });
             let mut builder = hyper::server::conn::http1::Builder::new();
             // Without the timer hyper has no timeout for slow headers at all.
-            builder
-                .timer(TokioTimer::new())
-                .header_read_timeout(Duration::from_secs(10));
+            builder.timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(10));
             let connection = builder.serve_connection(TokioIo::new(stream), service);
             tokio::select! {
                 () = cancel.cancelled() => {}
@@ -95,10 +93,7 @@ pub async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
 
 fn answer(request: &Request<Incoming>, paths: Paths, status: &Status) -> Response<Full<Bytes>> {
     if request.method() != Method::GET && request.method() != Method::HEAD {
-        return text(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "only GET is answered here\n",
-        );
+        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here\n");
     }
     match (request.uri().path(), paths) {
         ("/healthz", _) | ("/livez", Paths::All) => text(StatusCode::OK, "ok"),
@@ -106,10 +101,9 @@ fn answer(request: &Request<Incoming>, paths: Paths, status: &Status) -> Respons
         ("/metrics", Paths::All) => {
             let mut response = text(StatusCode::OK, &status.metrics.render());
             let value = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            response.headers_mut().insert(
-                http::header::CONTENT_TYPE,
-                http::HeaderValue::from_static(value),
-            );
+            response
+                .headers_mut()
+                .insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(value));
             response
         }
         _ => text(StatusCode::NOT_FOUND, "there is no such path\n"),
@@ -121,10 +115,7 @@ fn ready(fleet: &Fleet) -> Response<Full<Bytes>> {
     if waiting.is_empty() {
         return text(StatusCode::OK, "ok");
     }
-    text(
-        StatusCode::SERVICE_UNAVAILABLE,
-        &format!("not ready:\n{}\n", waiting.join("\n")),
-    )
+    text(StatusCode::SERVICE_UNAVAILABLE, &format!("not ready:\n{}\n", waiting.join("\n")))
 }
 
 fn text(status: StatusCode, body: &str) -> Response<Full<Bytes>> {

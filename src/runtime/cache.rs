@@ -64,11 +64,7 @@ struct EndpointCache<C> {
 
 impl<C> Default for EndpointCache<C> {
     fn default() -> Self {
-        Self {
-            synced: false,
-            newest: 0,
-            clusters: HashMap::new(),
-        }
+        Self { synced: false, newest: 0, clusters: HashMap::new() }
     }
 }
 
@@ -79,9 +75,7 @@ pub struct Cache<C> {
 
 impl<C> Default for Cache<C> {
     fn default() -> Self {
-        Self {
-            endpoints: RwLock::default(),
-        }
+        Self { endpoints: RwLock::default() }
     }
 }
 
@@ -113,18 +107,12 @@ pub struct Snapshot<C> {
 }
 
 fn name_of(meta: &ObjectMeta) -> Name {
-    (
-        meta.namespace.clone().unwrap_or_default(),
-        meta.name.clone().unwrap_or_default(),
-    )
+    (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
 }
 
 /// A version that is no number sorts first, so such an object never hides another.
 fn version_of(meta: &ObjectMeta) -> u64 {
-    meta.resource_version
-        .as_deref()
-        .and_then(|version| version.parse().ok())
-        .unwrap_or(0)
+    meta.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0)
 }
 
 impl<C: Resource> Entry<C> {
@@ -152,28 +140,18 @@ impl<C: Resource> Entry<C> {
 
 impl<C: Resource> Cache<C> {
     fn read(&self) -> RwLockReadGuard<'_, HashMap<EndpointId, EndpointCache<C>>> {
-        self.endpoints
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.endpoints.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, HashMap<EndpointId, EndpointCache<C>>> {
-        self.endpoints
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.endpoints.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One object.
     pub fn get(&self, scope: &Scope, namespace: &str, name: &str) -> Option<Arc<C>> {
         let endpoints = self.read();
-        let objects = endpoints
-            .get(&scope.endpoint)?
-            .clusters
-            .get(&scope.cluster)?;
-        objects
-            .get(&(namespace.to_owned(), name.to_owned()))?
-            .object()
-            .cloned()
+        let objects = endpoints.get(&scope.endpoint)?.clusters.get(&scope.cluster)?;
+        objects.get(&(namespace.to_owned(), name.to_owned()))?.object().cloned()
     }
 
     /// All readable objects of a cluster.
@@ -182,21 +160,13 @@ impl<C: Resource> Cache<C> {
         endpoints
             .get(&scope.endpoint)
             .and_then(|endpoint| endpoint.clusters.get(&scope.cluster))
-            .map(|objects| {
-                objects
-                    .values()
-                    .filter_map(Entry::object)
-                    .cloned()
-                    .collect()
-            })
+            .map(|objects| objects.values().filter_map(Entry::object).cloned().collect())
             .unwrap_or_default()
     }
 
     /// Whether the kind was listed once through the endpoint.
     pub fn synced(&self, endpoint: EndpointId) -> bool {
-        self.read()
-            .get(&endpoint)
-            .is_some_and(|endpoint| endpoint.synced)
+        self.read().get(&endpoint).is_some_and(|endpoint| endpoint.synced)
     }
 
     /// Marks the kind as known to be empty, or unchanged, without a list: the server does not serve
@@ -224,12 +194,7 @@ impl<C: Resource> Cache<C> {
         if gone && version_of(object.meta()) <= endpoint.newest {
             return None;
         }
-        put(
-            objects,
-            scope,
-            Decoded::Object(object),
-            Newer::Wins(Some(Instant::now())),
-        )
+        put(objects, scope, Decoded::Object(object), Newer::Wins(Some(Instant::now())))
     }
 
     /// Drops an object that the server says does not exist, if it is still the one that was seen.
@@ -262,11 +227,7 @@ impl<C: Resource> Cache<C> {
         if objects.is_empty() {
             clusters.remove(&scope.cluster);
         }
-        Some(Delta {
-            scope: scope.clone(),
-            old: old.object().cloned(),
-            new: None,
-        })
+        Some(Delta { scope: scope.clone(), old: old.object().cloned(), new: None })
     }
 
     /// Replaces what is known through an endpoint by a complete list; the differences come back. The
@@ -278,20 +239,12 @@ impl<C: Resource> Cache<C> {
         let mut listed: HashMap<ClusterId, HashSet<Name>> = HashMap::new();
         endpoints.entry(endpoint).or_default().newest = 0;
         for (cluster, decoded) in snapshot.objects {
-            listed
-                .entry(cluster.clone())
-                .or_default()
-                .insert(name_of(decoded.meta()));
+            listed.entry(cluster.clone()).or_default().insert(name_of(decoded.meta()));
             let known = endpoints.entry(endpoint).or_default();
             known.newest = known.newest.max(version_of(decoded.meta()));
             let objects = known.clusters.entry(cluster.clone()).or_default();
             let scope = Scope { endpoint, cluster };
-            deltas.extend(put(
-                objects,
-                &scope,
-                decoded,
-                Newer::UnlessWrittenSince(snapshot.began),
-            ));
+            deltas.extend(put(objects, &scope, decoded, Newer::UnlessWrittenSince(snapshot.began)));
         }
         let known = endpoints.entry(endpoint).or_default();
         known.synced = true;
@@ -301,15 +254,8 @@ impl<C: Resource> Cache<C> {
                 let ours = entry.written().is_some_and(|at| at >= snapshot.began);
                 let keep = ours || listed.contains(name);
                 if !keep && let Some(old) = entry.object() {
-                    let scope = Scope {
-                        endpoint,
-                        cluster: cluster.clone(),
-                    };
-                    deltas.push(Delta {
-                        scope,
-                        old: Some(Arc::clone(old)),
-                        new: None,
-                    });
+                    let scope = Scope { endpoint, cluster: cluster.clone() };
+                    deltas.push(Delta { scope, old: Some(Arc::clone(old)), new: None });
                 }
                 keep
             });
@@ -358,23 +304,9 @@ fn put<C: Resource>(
     match decoded {
         Decoded::Object(object) => {
             let object = Arc::new(object);
-            let written = if let Newer::Wins(written) = which {
-                written
-            } else {
-                None
-            };
-            objects.insert(
-                name,
-                Entry::Object {
-                    object: Arc::clone(&object),
-                    written,
-                },
-            );
-            Some(Delta {
-                scope: scope.clone(),
-                old,
-                new: Some(object),
-            })
+            let written = if let Newer::Wins(written) = which { written } else { None };
+            objects.insert(name, Entry::Object { object: Arc::clone(&object), written });
+            Some(Delta { scope: scope.clone(), old, new: Some(object) })
         }
         Decoded::Unreadable(..) => {
             // Controllers must not take "unreadable" for "gone", so nobody is told.
@@ -395,191 +327,8 @@ fn echo<C>(known: &mut Entry<C>, scope: &Scope, which: Newer) -> Option<Delta<C>
     }
     written.take()?;
     let both = || Some(Arc::clone(object));
-    Some(Delta {
-        scope: scope.clone(),
-        old: both(),
-        new: both(),
-    })
+    Some(Delta { scope: scope.clone(), old: both(), new: both() })
 }
 
 #[cfg(test)]
-mod tests {
-    use k8s_openapi::api::core::v1::ConfigMap;
-
-    use super::*;
-
-    fn map(name: &str, version: &str) -> ConfigMap {
-        ConfigMap {
-            metadata: ObjectMeta {
-                name: Some(name.into()),
-                namespace: Some("ns".into()),
-                resource_version: Some(version.into()),
-                ..ObjectMeta::default()
-            },
-            ..ConfigMap::default()
-        }
-    }
-
-    fn endpoint() -> EndpointId {
-        use crate::runtime::endpoint::{ClusterSource, Endpoint, EndpointSpec};
-        let config = kube::Config::new("https://127.0.0.1:1".parse().unwrap());
-        let source = ClusterSource::Static(ClusterId::local());
-        Endpoint::connect(EndpointSpec { config, source }, &Arc::default())
-            .unwrap()
-            .id()
-    }
-
-    fn scope(cluster: &str) -> Scope {
-        Scope {
-            endpoint: endpoint(),
-            cluster: ClusterId::parse(cluster).unwrap(),
-        }
-    }
-
-    fn names(cache: &Cache<ConfigMap>, scope: &Scope) -> Vec<(String, String)> {
-        cache
-            .list(scope)
-            .iter()
-            .map(|o| {
-                let meta = &o.metadata;
-                (
-                    meta.name.clone().unwrap(),
-                    meta.resource_version.clone().unwrap(),
-                )
-            })
-            .collect()
-    }
-
-    fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
-        expected
-            .iter()
-            .map(|(a, b)| ((*a).to_owned(), (*b).to_owned()))
-            .collect()
-    }
-
-    #[tokio::test]
-    async fn objects_of_the_same_name_in_two_clusters_never_mix() {
-        let cache = Cache::default();
-        let a = scope("a");
-        let b = Scope {
-            cluster: ClusterId::parse("b").unwrap(),
-            ..a.clone()
-        };
-        cache.apply(&a, Decoded::Object(map("x", "1")));
-        cache.apply(&b, Decoded::Object(map("x", "2")));
-        cache.remove(&a, &map("x", "3").metadata);
-        assert_eq!(names(&cache, &a), []);
-        assert_eq!(names(&cache, &b), pairs(&[("x", "2")]));
-    }
-
-    #[tokio::test]
-    async fn an_older_copy_never_replaces_what_we_wrote() {
-        let cache = Cache::default();
-        let a = scope("a");
-        cache.mark_synced(a.endpoint);
-        assert!(cache.observe_write(&a, map("x", "10")).is_some());
-        assert!(cache.apply(&a, Decoded::Object(map("x", "9"))).is_none());
-        assert!(cache.remove(&a, &map("x", "9").metadata).is_none());
-        assert_eq!(names(&cache, &a), pairs(&[("x", "10")]));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_list_removes_what_is_gone_and_keeps_what_was_written_since_it_began() {
-        let cache = Cache::default();
-        let a = scope("a");
-        cache.apply(&a, Decoded::Object(map("gone", "1")));
-        cache.apply(&a, Decoded::Object(map("stays", "2")));
-        cache.observe_write(&a, map("old-write", "3"));
-        tokio::time::advance(std::time::Duration::from_secs(1)).await;
-        let began = Instant::now();
-        cache.observe_write(&a, map("new-write", "9"));
-        let objects = vec![(a.cluster.clone(), Decoded::Object(map("stays", "5")))];
-        let deltas = cache.replace(a.endpoint, Snapshot { began, objects });
-        assert_eq!(
-            names(&cache, &a),
-            pairs(&[("new-write", "9"), ("stays", "5")])
-        );
-        let mut gone: Vec<_> = deltas
-            .iter()
-            .filter(|d| d.new.is_none())
-            .filter_map(|d| d.old.as_ref()?.metadata.name.clone())
-            .collect();
-        gone.sort();
-        assert_eq!(gone, ["gone", "old-write"]);
-    }
-
-    #[tokio::test]
-    async fn what_we_wrote_is_reported_once_when_the_watch_shows_it() {
-        let cache = Cache::default();
-        let a = scope("a");
-        cache.mark_synced(a.endpoint);
-        let shown = || Decoded::Object(map("x", "10"));
-        cache.observe_write(&a, map("x", "10"));
-        let delta = cache.apply(&a, shown()).unwrap();
-        assert_eq!(delta.new, Some(Arc::new(map("x", "10"))));
-        assert!(cache.apply(&a, shown()).is_none());
-        assert!(cache.observe_write(&a, map("x", "10")).is_none());
-        assert!(cache.apply(&a, shown()).is_none());
-    }
-
-    #[tokio::test]
-    async fn a_late_answer_to_a_write_does_not_bring_a_deleted_object_back() {
-        let cache = Cache::default();
-        let a = scope("a");
-        cache.apply(&a, Decoded::Object(map("x", "10")));
-        cache.remove(&a, &map("x", "11").metadata);
-        assert!(cache.observe_write(&a, map("x", "10")).is_none());
-        assert_eq!(names(&cache, &a), []);
-        assert!(cache.observe_write(&a, map("x", "12")).is_some());
-        cache.vanished(&a, &map("x", "12").metadata);
-        assert_eq!(names(&cache, &a), []);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_list_of_a_restored_server_is_the_truth() {
-        let cache = Cache::default();
-        let a = scope("a");
-        cache.apply(&a, Decoded::Object(map("x", "1000")));
-        tokio::time::advance(std::time::Duration::from_secs(1)).await;
-        let objects = vec![(a.cluster.clone(), Decoded::Object(map("x", "7")))];
-        let began = Instant::now();
-        assert_eq!(
-            cache.replace(a.endpoint, Snapshot { began, objects }).len(),
-            1
-        );
-        assert_eq!(names(&cache, &a), pairs(&[("x", "7")]));
-        assert!(cache.apply(&a, Decoded::Object(map("x", "8"))).is_some());
-    }
-
-    #[tokio::test]
-    async fn an_unreadable_object_is_neither_stale_nor_deleted() {
-        let cache = Cache::default();
-        let a = scope("a");
-        cache.apply(&a, Decoded::Object(map("x", "1")));
-        let bad = || Decoded::Unreadable(Box::new(map("x", "2").metadata), "bad".into());
-        assert!(cache.apply(&a, bad()).is_none());
-        assert!(cache.get(&a, "ns", "x").is_none());
-        let snapshot = Snapshot {
-            began: Instant::now(),
-            objects: vec![(a.cluster.clone(), bad())],
-        };
-        assert!(cache.replace(a.endpoint, snapshot).is_empty());
-        let healed = cache.apply(&a, Decoded::Object(map("x", "3"))).unwrap();
-        assert_eq!(
-            (healed.old, healed.new),
-            (None, Some(Arc::new(map("x", "3"))))
-        );
-    }
-
-    #[tokio::test]
-    async fn a_forgotten_endpoint_reports_no_deletion_and_a_kind_not_served_keeps_its_objects() {
-        let cache = Cache::default();
-        let a = scope("a");
-        cache.apply(&a, Decoded::Object(map("x", "1")));
-        cache.mark_synced(a.endpoint);
-        assert!(cache.synced(a.endpoint));
-        assert_eq!(names(&cache, &a), pairs(&[("x", "1")]));
-        cache.forget(a.endpoint);
-        assert!(!cache.synced(a.endpoint));
-    }
-}
+mod tests;

@@ -27,16 +27,10 @@ impl ClusterId {
     pub fn parse(name: &str) -> Result<Self, InvalidClusterId> {
         let fits = !name.is_empty()
             && name.len() <= 63
-            && name
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
             && !name.starts_with('-')
             && !name.ends_with('-');
-        if fits {
-            Ok(Self(name.into()))
-        } else {
-            Err(InvalidClusterId(name.to_owned()))
-        }
+        if fits { Ok(Self(name.into())) } else { Err(InvalidClusterId(name.to_owned())) }
     }
 
     /// The one cluster of a plain Kubernetes endpoint.
@@ -79,11 +73,7 @@ impl ObjKey {
     /// A key of its parts; an empty namespace means cluster-scoped.
     #[must_use]
     pub fn new(cluster: &ClusterId, namespace: &str, name: &str) -> Self {
-        Self {
-            cluster: cluster.clone(),
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-        }
+        Self { cluster: cluster.clone(), namespace: namespace.to_owned(), name: name.to_owned() }
     }
 
     /// The key of an object with this metadata in that cluster.
@@ -114,24 +104,10 @@ mod tests {
     #[test]
     fn only_names_that_are_safe_as_a_path_segment_are_logical_clusters() {
         for good in ["28rwq3skw0u9rkqq", "root", "a", "a-b"] {
-            assert_eq!(
-                ClusterId::parse(good).map(|c| c.to_string()),
-                Ok(good.to_owned())
-            );
+            assert_eq!(ClusterId::parse(good).map(|c| c.to_string()), Ok(good.to_owned()));
         }
         let long = "a".repeat(64);
-        for bad in [
-            "",
-            "*",
-            "root:org",
-            "a/../b",
-            "%2e",
-            "A",
-            "-a",
-            "a-",
-            "ä",
-            long.as_str(),
-        ] {
+        for bad in ["", "*", "root:org", "a/../b", "%2e", "A", "-a", "a-", "ä", long.as_str()] {
             assert_eq!(ClusterId::parse(bad), Err(InvalidClusterId(bad.to_owned())));
         }
     }

@@ -52,20 +52,16 @@ pub fn spawn<R: Reconciler>(
             metrics: Arc::clone(metrics),
         };
         let cancel = tasks.cancelled().clone();
-        tasks.spawn(
-            format!("a worker of {}", R::NAME),
-            tasks.cancelled(),
-            async move {
-                loop {
-                    let key = tokio::select! {
-                        biased;
-                        () = cancel.cancelled() => return,
-                        key = worker.queue.next() => key,
-                    };
-                    worker.work(&key).await;
-                }
-            },
-        );
+        tasks.spawn(format!("a worker of {}", R::NAME), tasks.cancelled(), async move {
+            loop {
+                let key = tokio::select! {
+                    biased;
+                    () = cancel.cancelled() => return,
+                    key = worker.queue.next() => key,
+                };
+                worker.work(&key).await;
+            }
+        });
     }
 }
 
@@ -84,9 +80,8 @@ impl<R: Reconciler> Worker<R> {
             return;
         };
         let began = Instant::now();
-        let result = AssertUnwindSafe(self.reconciler.reconcile(&cluster, key))
-            .catch_unwind()
-            .await;
+        let result =
+            AssertUnwindSafe(self.reconciler.reconcile(&cluster, key)).catch_unwind().await;
         let (label, outcome) = match result {
             Ok(Ok(again)) => ("ok", Outcome::Done(again)),
             Ok(Err(err)) => {
@@ -99,8 +94,7 @@ impl<R: Reconciler> Worker<R> {
                 ("panic", Outcome::Failed(Retry::Denied))
             }
         };
-        self.metrics
-            .reconciled(R::NAME, label, began.elapsed().as_secs_f64());
+        self.metrics.reconciled(R::NAME, label, began.elapsed().as_secs_f64());
         self.queue.done(key, outcome);
         self.metrics.queue_depth(R::NAME, self.queue.depth());
     }

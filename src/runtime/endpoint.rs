@@ -60,11 +60,7 @@ impl EndpointSpec {
     /// The URL, which is also what tells two endpoints apart.
     #[must_use]
     pub fn url(&self) -> String {
-        self.config
-            .cluster_url
-            .to_string()
-            .trim_end_matches('/')
-            .to_owned()
+        self.config.cluster_url.to_string().trim_end_matches('/').to_owned()
     }
 }
 
@@ -92,9 +88,7 @@ pub struct Endpoint {
 
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Endpoint")
-            .field("url", &self.url)
-            .finish_non_exhaustive()
+        f.debug_struct("Endpoint").field("url", &self.url).finish_non_exhaustive()
     }
 }
 
@@ -107,13 +101,8 @@ pub fn client_config(mut config: kube::Config) -> kube::Config {
     config.read_timeout = Some(READ_TIMEOUT);
     // Else the time that a connection idles in the pool counts against the next answer.
     config.reset_reader_on_write = true;
-    config
-        .headers
-        .retain(|(name, _)| name != http::header::USER_AGENT);
-    config.headers.push((
-        http::header::USER_AGENT,
-        http::HeaderValue::from_static(USER_AGENT),
-    ));
+    config.headers.retain(|(name, _)| name != http::header::USER_AGENT);
+    config.headers.push((http::header::USER_AGENT, http::HeaderValue::from_static(USER_AGENT)));
     config
 }
 
@@ -121,10 +110,7 @@ pub fn client_config(mut config: kube::Config) -> kube::Config {
 pub fn connect(config: kube::Config, metrics: &Arc<Metrics>) -> Result<Client, ConnectError> {
     let url = config.cluster_url.to_string();
     let client = ClientBuilder::try_from(client_config(config))
-        .map_err(|source| ConnectError {
-            url,
-            source: Box::new(source),
-        })?
+        .map_err(|source| ConnectError { url, source: Box::new(source) })?
         .build();
     let metrics = Arc::clone(metrics);
     let namespace = client.default_namespace().to_owned();
@@ -138,9 +124,7 @@ pub fn connect(config: kube::Config, metrics: &Arc<Metrics>) -> Result<Client, C
                 Ok(answer) => answer.map_err(Into::into),
                 Err(_) => Err(format!("no answer within {} s", REQUEST_TIMEOUT.as_secs()).into()),
             };
-            let code = answer
-                .as_ref()
-                .map_or(0, |response| response.status().as_u16());
+            let code = answer.as_ref().map_or(0, |response| response.status().as_u16());
             metrics.request(&method, code);
             answer
         }
@@ -156,13 +140,7 @@ impl Endpoint {
         let uri = spec.config.cluster_url.clone();
         let base = connect(spec.config, metrics)?;
         let id = EndpointId(NEXT.fetch_add(1, Ordering::Relaxed));
-        Ok(Self {
-            id,
-            url,
-            uri,
-            base,
-            source: spec.source,
-        })
+        Ok(Self { id, url, uri, base, source: spec.source })
     }
 
     /// Which endpoint this is.
@@ -243,9 +221,7 @@ impl Endpoint {
 
 /// Puts a path before the path of a request, whose URI has only path and query at this point.
 fn prefix_uri(prefix: &str, uri: &Uri) -> Option<Uri> {
-    let rest = uri
-        .path_and_query()
-        .map_or("/", http::uri::PathAndQuery::as_str);
+    let rest = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     Uri::try_from(format!("{prefix}{rest}")).ok()
 }
 
@@ -257,19 +233,12 @@ mod tests {
 
     fn endpoint(source: ClusterSource) -> Endpoint {
         let config = kube::Config::new("https://127.0.0.1:1/services/x".parse().unwrap());
-        Endpoint::connect(
-            EndpointSpec { config, source },
-            &Arc::new(Metrics::default()),
-        )
-        .unwrap()
+        Endpoint::connect(EndpointSpec { config, source }, &Arc::new(Metrics::default())).unwrap()
     }
 
     fn annotated(cluster: &str) -> ObjectMeta {
         ObjectMeta {
-            annotations: Some(BTreeMap::from([(
-                "kcp.io/cluster".to_owned(),
-                cluster.to_owned(),
-            )])),
+            annotations: Some(BTreeMap::from([("kcp.io/cluster".to_owned(), cluster.to_owned())])),
             ..ObjectMeta::default()
         }
     }
@@ -277,26 +246,17 @@ mod tests {
     #[tokio::test]
     async fn the_endpoint_says_where_the_cluster_of_an_object_comes_from() {
         let annotation = endpoint(ClusterSource::Annotation("kcp.io/cluster"));
-        assert_eq!(
-            annotation.cluster_of(&annotated("abc")),
-            ClusterId::parse("abc").ok()
-        );
+        assert_eq!(annotation.cluster_of(&annotated("abc")), ClusterId::parse("abc").ok());
         assert_eq!(annotation.cluster_of(&annotated("../x")), None);
         assert_eq!(annotation.cluster_of(&ObjectMeta::default()), None);
         let plain = endpoint(ClusterSource::Static(ClusterId::local()));
-        assert_eq!(
-            plain.cluster_of(&annotated("abc")),
-            Some(ClusterId::local())
-        );
+        assert_eq!(plain.cluster_of(&annotated("abc")), Some(ClusterId::local()));
     }
 
     #[test]
     fn the_wildcard_stays_unescaped_in_the_path() {
         let uri = "/api/v1/secrets?limit=500".parse().unwrap();
         let prefixed = prefix_uri("/clusters/*", &uri).map(|uri| uri.to_string());
-        assert_eq!(
-            prefixed.as_deref(),
-            Some("/clusters/*/api/v1/secrets?limit=500")
-        );
+        assert_eq!(prefixed.as_deref(), Some("/clusters/*/api/v1/secrets?limit=500"));
     }
 }

@@ -62,21 +62,13 @@ pub struct Cluster {
 
 impl Cluster {
     pub(super) fn new(id: ClusterId, endpoint: Arc<Endpoint>, info: Arc<ClusterInfo>) -> Self {
-        Self {
-            id,
-            endpoint,
-            info,
-            client: OnceLock::new(),
-        }
+        Self { id, endpoint, info, client: OnceLock::new() }
     }
 
     /// Where its objects are in the caches.
     #[must_use]
     pub fn scope(&self) -> Scope {
-        Scope {
-            endpoint: self.endpoint.id(),
-            cluster: self.id.clone(),
-        }
+        Scope { endpoint: self.endpoint.id(), cluster: self.id.clone() }
     }
 
     /// Its name for people: the path where it is known.
@@ -124,15 +116,11 @@ struct State {
 
 impl State {
     fn find(&self, id: EndpointId) -> Option<&Running> {
-        self.endpoints
-            .values()
-            .find(|running| running.endpoint.id() == id)
+        self.endpoints.values().find(|running| running.endpoint.id() == id)
     }
 
     fn find_mut(&mut self, id: EndpointId) -> Option<&mut Running> {
-        self.endpoints
-            .values_mut()
-            .find(|running| running.endpoint.id() == id)
+        self.endpoints.values_mut().find(|running| running.endpoint.id() == id)
     }
 
     fn handle(&self, id: &ClusterId) -> Option<Cluster> {
@@ -170,13 +158,7 @@ impl Fleet {
         tasks: Tasks,
     ) -> Arc<Self> {
         let state = Mutex::default();
-        Arc::new(Self {
-            sources,
-            listeners,
-            metrics,
-            tasks,
-            state,
-        })
+        Arc::new(Self { sources, listeners, metrics, tasks, state })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -191,10 +173,7 @@ impl Fleet {
         let known: Vec<String> = self.state().endpoints.keys().cloned().collect();
         let mut result = Ok(());
         let mut made = Vec::new();
-        for spec in wanted
-            .into_iter()
-            .filter(|spec| !known.contains(&spec.url()))
-        {
+        for spec in wanted.into_iter().filter(|spec| !known.contains(&spec.url())) {
             match Endpoint::connect(spec, &self.metrics) {
                 Ok(endpoint) => made.push(Arc::new(endpoint)),
                 Err(err) => result = Err(err),
@@ -218,11 +197,7 @@ impl Fleet {
             let url = endpoint.url().to_owned();
             tracing::info!(endpoint = %url, "endpoint added");
             if let Some(cluster) = endpoint.only_cluster() {
-                state
-                    .engaged
-                    .entry(cluster)
-                    .or_default()
-                    .insert(endpoint.id(), Arc::default());
+                state.engaged.entry(cluster).or_default().insert(endpoint.id(), Arc::default());
             }
             let running = self.start(endpoint);
             state.endpoints.insert(url, running);
@@ -284,13 +259,7 @@ impl Fleet {
                 }
             });
         }
-        Running {
-            endpoint,
-            cancel,
-            lost_since: None,
-            ready: false,
-            troubles: HashMap::new(),
-        }
+        Running { endpoint, cancel, lost_since: None, ready: false, troubles: HashMap::new() }
     }
 
     /// Gives up lost endpoints when their time has come. Runs until the fleet is stopped.
@@ -326,17 +295,8 @@ impl Fleet {
                 "watch failed: {what}; trying again"
             );
         }
-        let since = running
-            .troubles
-            .get(kind)
-            .map_or_else(Instant::now, |known| known.since);
-        running.troubles.insert(
-            kind,
-            Trouble {
-                what: what.to_owned(),
-                since,
-            },
-        );
+        let since = running.troubles.get(kind).map_or_else(Instant::now, |known| known.since);
+        running.troubles.insert(kind, Trouble { what: what.to_owned(), since });
     }
 
     /// Notes that a kind's watch works.
@@ -359,9 +319,7 @@ impl Fleet {
     /// An endpoint in use.
     #[must_use]
     pub fn endpoint(&self, id: EndpointId) -> Option<Arc<Endpoint>> {
-        self.state()
-            .find(id)
-            .map(|running| Arc::clone(&running.endpoint))
+        self.state().find(id).map(|running| Arc::clone(&running.endpoint))
     }
 
     /// Says that a cluster is served through an endpoint, or that something about it changed.
@@ -459,22 +417,14 @@ impl Fleet {
             let (id, url) = (running.endpoint.id(), running.endpoint.url());
             let unread = self.sources.iter().filter(|source| !source.synced(id));
             let unread: Vec<&str> = unread.map(|source| source.name()).collect();
-            let why = running
-                .troubles
-                .values()
-                .map(|trouble| trouble.what.as_str())
-                .next();
+            let why = running.troubles.values().map(|trouble| trouble.what.as_str()).next();
             let why = why.map_or_else(String::new, |why| format!(": {why}"));
             if !running.ready {
                 reasons.push(format!(
                     "{url}: waiting for the first list of {}{why}",
                     unread.join(", ")
                 ));
-            } else if running
-                .troubles
-                .values()
-                .any(|trouble| trouble.since.elapsed() > GRACE)
-            {
+            } else if running.troubles.values().any(|trouble| trouble.since.elapsed() > GRACE) {
                 let kinds: Vec<&str> = running.troubles.keys().copied().collect();
                 reasons.push(format!("{url}: cannot watch {}{why}", kinds.join(", ")));
             }
@@ -483,7 +433,6 @@ impl Fleet {
     }
 
     fn count(&self, state: &State) {
-        self.metrics
-            .fleet(state.endpoints.len(), state.engaged.len());
+        self.metrics.fleet(state.endpoints.len(), state.engaged.len());
     }
 }

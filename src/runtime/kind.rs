@@ -166,10 +166,7 @@ where
     /// Adds someone who wants to know of changes, before the kind is handed to a fleet: earlier
     /// changes are not told again.
     pub fn subscribe(&self, subscriber: impl Fn(&Arc<Fleet>, &Delta<C>) + Send + Sync + 'static) {
-        let mut subscribers = self
-            .subscribers
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut subscribers = self.subscribers.write().unwrap_or_else(PoisonError::into_inner);
         subscribers.push(Box::new(subscriber));
     }
 
@@ -194,10 +191,7 @@ where
     /// The keys of all readable objects of a cluster.
     #[must_use]
     pub fn keys(&self, cluster: &Cluster) -> Vec<ObjKey> {
-        self.list(cluster)
-            .iter()
-            .map(|object| ObjKey::of(&cluster.id, object.meta()))
-            .collect()
+        self.list(cluster).iter().map(|object| ObjKey::of(&cluster.id, object.meta())).collect()
     }
 
     /// Reads an object from the server, for what a cache cannot answer: whether an object that is
@@ -212,10 +206,7 @@ where
         let request = path::<K>(namespace).get(name, &kube::api::GetParams::default());
         match call::<K, K>(cluster, request, Action::Get, &key).await {
             Ok(object) => Ok(Some(object)),
-            Err(CallError {
-                cause: Cause::NotFound,
-                ..
-            }) => Ok(None),
+            Err(CallError { cause: Cause::NotFound, .. }) => Ok(None),
             Err(err) => Err(err),
         }
     }
@@ -225,8 +216,7 @@ where
         let key = ObjKey::of(&cluster.id, object.meta());
         let request = body(object, Action::Create, &key, K::kind(&()).as_ref())
             .map(|body| path::<K>(&key.namespace).create(&PostParams::default(), body))?;
-        self.write(cluster, request, Action::Create, &key, None)
-            .await
+        self.write(cluster, request, Action::Create, &key, None).await
     }
 
     /// Replaces an object by this one, which carries the resourceVersion that was seen.
@@ -235,8 +225,7 @@ where
         let request = body(object, Action::Replace, &key, K::kind(&()).as_ref()).map(|body| {
             path::<K>(&key.namespace).replace(&key.name, &PostParams::default(), body)
         })?;
-        self.write(cluster, request, Action::Replace, &key, Some(object.meta()))
-            .await
+        self.write(cluster, request, Action::Replace, &key, Some(object.meta())).await
     }
 
     /// Merges these fields into an object, unless it changed since `seen`.
@@ -251,8 +240,7 @@ where
         fields["metadata"]["resourceVersion"] = json!(seen.resource_version);
         let patch = kube::api::Patch::Merge(&fields);
         let request = path::<K>(&key.namespace).patch(&key.name, &PatchParams::default(), &patch);
-        self.write(cluster, request, Action::Patch, &key, Some(seen))
-            .await
+        self.write(cluster, request, Action::Patch, &key, Some(seen)).await
     }
 
     /// Merges these fields into the status of an object, unless it changed since `seen`.
@@ -271,27 +259,19 @@ where
         let params = PatchParams::default();
         let request =
             path::<K>(&key.namespace).patch_subresource("status", &key.name, &params, &patch);
-        self.write(cluster, request, Action::PatchStatus, &key, Some(seen))
-            .await
+        self.write(cluster, request, Action::PatchStatus, &key, Some(seen)).await
     }
 
     /// Deletes exactly the object that was seen. One that is gone already is fine.
     pub async fn delete(&self, cluster: &Cluster, seen: &ObjectMeta) -> Result<(), CallError> {
         let key = ObjKey::of(&cluster.id, seen);
         let params = DeleteParams {
-            preconditions: Some(Preconditions {
-                uid: seen.uid.clone(),
-                resource_version: None,
-            }),
+            preconditions: Some(Preconditions { uid: seen.uid.clone(), resource_version: None }),
             ..DeleteParams::default()
         };
         let request = path::<K>(&key.namespace).delete(&key.name, &params);
         match call::<K, Value>(cluster, request, Action::Delete, &key).await {
-            Ok(_)
-            | Err(CallError {
-                cause: Cause::NotFound,
-                ..
-            }) => Ok(()),
+            Ok(_) | Err(CallError { cause: Cause::NotFound, .. }) => Ok(()),
             Err(err) => Err(err),
         }
     }
@@ -305,14 +285,7 @@ where
         seen: Option<&ObjectMeta>,
     ) -> Result<Arc<C>, CallError> {
         let answer = call::<K, K>(cluster, request, action, key).await;
-        if let (
-            Err(CallError {
-                cause: Cause::NotFound,
-                ..
-            }),
-            Some(seen),
-        ) = (&answer, seen)
-        {
+        if let (Err(CallError { cause: Cause::NotFound, .. }), Some(seen)) = (&answer, seen) {
             self.cache.vanished(&cluster.scope(), seen);
         }
         let mut object = answer?;
@@ -326,10 +299,7 @@ where
     }
 
     pub(super) fn tell(&self, fleet: &Arc<Fleet>, delta: &Delta<C>) {
-        let subscribers = self
-            .subscribers
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
+        let subscribers = self.subscribers.read().unwrap_or_else(PoisonError::into_inner);
         for subscriber in subscribers.iter() {
             subscriber(fleet, delta);
         }
@@ -337,10 +307,7 @@ where
 
     pub(super) fn scope(endpoint: &super::endpoint::Endpoint, meta: &ObjectMeta) -> Option<Scope> {
         let cluster = endpoint.cluster_of(meta)?;
-        Some(Scope {
-            endpoint: endpoint.id(),
-            cluster,
-        })
+        Some(Scope { endpoint: endpoint.id(), cluster })
     }
 }
 
@@ -381,12 +348,8 @@ async fn call<K: Wire, T: DeserializeOwned>(
     action: Action,
     key: &ObjKey,
 ) -> Result<T, CallError> {
-    let fail = |cause| CallError {
-        action,
-        kind: K::kind(&()).into_owned(),
-        key: key.clone(),
-        cause,
-    };
+    let fail =
+        |cause| CallError { action, kind: K::kind(&()).into_owned(), key: key.clone(), cause };
     let request =
         request.map_err(|err| fail(Cause::Other(Box::new(kube::Error::BuildRequest(err)))))?;
     let mut pauses = [Duration::from_millis(100), Duration::from_millis(400)].into_iter();

@@ -62,11 +62,7 @@ impl Default for Metrics {
             requests.clone(),
         );
         let reconciles = Family::default();
-        registry.register(
-            "reconciles",
-            "Reconciles by controller and outcome",
-            reconciles.clone(),
-        );
+        registry.register("reconciles", "Reconciles by controller and outcome", reconciles.clone());
         let latency: Family<ControllerLabels, Histogram> = Family::new_with_constructor(|| {
             Histogram::new([0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0])
         });
@@ -92,19 +88,11 @@ impl Default for Metrics {
         let relists = Family::default();
         registry.register("relists", "Completed lists by kind", relists.clone());
         let watch_errors = Family::default();
-        registry.register(
-            "watch_errors",
-            "Failed lists and watches by kind",
-            watch_errors.clone(),
-        );
+        registry.register("watch_errors", "Failed lists and watches by kind", watch_errors.clone());
         let endpoints = Gauge::default();
         registry.register("endpoints", "API endpoints in use", endpoints.clone());
         let clusters = Gauge::default();
-        registry.register(
-            "engaged_clusters",
-            "Logical clusters served",
-            clusters.clone(),
-        );
+        registry.register("engaged_clusters", "Logical clusters served", clusters.clone());
         Self {
             registry,
             requests,
@@ -124,30 +112,18 @@ impl Default for Metrics {
 impl Metrics {
     /// Counts one request; code 0 means that no answer came.
     pub(super) fn request(&self, method: &Method, code: u16) {
-        let labels = RequestLabels {
-            method: method.to_string(),
-            code: code.to_string(),
-        };
+        let labels = RequestLabels { method: method.to_string(), code: code.to_string() };
         self.requests.get_or_create(&labels).inc();
     }
 
     pub(super) fn reconciled(&self, controller: &'static str, outcome: &'static str, seconds: f64) {
-        self.reconciles
-            .get_or_create(&ReconcileLabels {
-                controller,
-                outcome,
-            })
-            .inc();
-        self.latency
-            .get_or_create(&ControllerLabels { controller })
-            .observe(seconds);
+        self.reconciles.get_or_create(&ReconcileLabels { controller, outcome }).inc();
+        self.latency.get_or_create(&ControllerLabels { controller }).observe(seconds);
     }
 
     pub(super) fn queue_depth(&self, controller: &'static str, depth: usize) {
         let depth = i64::try_from(depth).unwrap_or(i64::MAX);
-        self.depth
-            .get_or_create(&ControllerLabels { controller })
-            .set(depth);
+        self.depth.get_or_create(&ControllerLabels { controller }).set(depth);
     }
 
     pub(super) fn unreadable(&self, kind: &'static str) {
@@ -167,10 +143,8 @@ impl Metrics {
     }
 
     pub(super) fn fleet(&self, endpoints: usize, clusters: usize) {
-        self.endpoints
-            .set(i64::try_from(endpoints).unwrap_or(i64::MAX));
-        self.clusters
-            .set(i64::try_from(clusters).unwrap_or(i64::MAX));
+        self.endpoints.set(i64::try_from(endpoints).unwrap_or(i64::MAX));
+        self.clusters.set(i64::try_from(clusters).unwrap_or(i64::MAX));
     }
 
     /// The `OpenMetrics` text of all metrics.

@@ -54,10 +54,7 @@ impl State {
     /// Queues a key that something asked for. One that keeps failing is tried soon, but not at each
     /// event of a busy object.
     fn ask(&mut self, key: ObjKey, now: Instant) {
-        let failing = self
-            .failures
-            .get(&key)
-            .is_some_and(|failures| *failures > PATIENCE);
+        let failing = self.failures.get(&key).is_some_and(|failures| *failures > PATIENCE);
         if failing && !self.in_flight.contains_key(&key) {
             self.schedule(key, now + SHORTEST_TIMER);
         } else {
@@ -102,11 +99,7 @@ impl State {
     }
 
     fn schedule(&mut self, key: ObjKey, at: Instant) {
-        if self
-            .deadlines
-            .get(&key)
-            .is_some_and(|(known, _)| *known <= at)
-        {
+        if self.deadlines.get(&key).is_some_and(|(known, _)| *known <= at) {
             return;
         }
         self.cancel_timer(&key);
@@ -141,8 +134,7 @@ impl Queue {
 
     /// Asks for a key to be worked on after a while, or earlier if something else asks.
     pub fn add_after(&self, key: ObjKey, pause: Duration) {
-        self.state()
-            .schedule(key, Instant::now() + pause.max(SHORTEST_TIMER));
+        self.state().schedule(key, Instant::now() + pause.max(SHORTEST_TIMER));
         self.wake.notify_one();
     }
 
@@ -230,10 +222,7 @@ mod tests {
             queue.add(key("noisy", name));
         }
         queue.add(key("quiet", "1"));
-        assert_eq!(
-            names(&queue, 4).await,
-            ["noisy|1", "quiet|1", "noisy|2", "noisy|3"]
-        );
+        assert_eq!(names(&queue, 4).await, ["noisy|1", "quiet|1", "noisy|2", "noisy|3"]);
     }
 
     #[tokio::test]
@@ -306,11 +295,7 @@ mod tests {
         queue.add(key("a", "x"));
         let first = queue.next().await;
         queue.done(&first, Outcome::Failed(Retry::Terminal));
-        assert!(
-            tokio::time::timeout(Duration::from_hours(1), queue.next())
-                .await
-                .is_err()
-        );
+        assert!(tokio::time::timeout(Duration::from_hours(1), queue.next()).await.is_err());
         queue.add(key("a", "x"));
         assert_eq!(names(&queue, 1).await, ["a|x"]);
     }

@@ -20,11 +20,7 @@ impl Default for Tasks {
     fn default() -> Self {
         let (failed, _) = watch::channel(None);
         let (cancel, tracker) = (CancellationToken::new(), TaskTracker::new());
-        Self {
-            cancel,
-            tracker,
-            failed: Arc::new(failed),
-        }
+        Self { cancel, tracker, failed: Arc::new(failed) }
     }
 }
 
@@ -48,9 +44,7 @@ impl Tasks {
         self.tracker.spawn(async move {
             let ended = task.await;
             if !until.is_cancelled() {
-                let how = ended
-                    .err()
-                    .map_or_else(String::new, |err| format!(": {err}"));
+                let how = ended.err().map_or_else(String::new, |err| format!(": {err}"));
                 failed.send_replace(Some(format!("{name} ended{how}")));
             }
         });
@@ -69,9 +63,7 @@ impl Tasks {
     pub async fn stop(&self, within: Duration) -> bool {
         self.cancel.cancel();
         self.tracker.close();
-        tokio::time::timeout(within, self.tracker.wait())
-            .await
-            .is_ok()
+        tokio::time::timeout(within, self.tracker.wait()).await.is_ok()
     }
 }
 

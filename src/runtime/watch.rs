@@ -50,13 +50,7 @@ where
         endpoint: Arc<Endpoint>,
     ) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            Run {
-                watched: &self,
-                fleet,
-                endpoint,
-            }
-            .forever()
-            .await;
+            Run { watched: &self, fleet, endpoint }.forever().await;
         })
     }
 
@@ -100,11 +94,7 @@ impl Default for Series {
             .with_jitter()
             .without_max_times()
             .build();
-        Self {
-            since: None,
-            failing: false,
-            pauses,
-        }
+        Self { since: None, failing: false, pauses }
     }
 }
 
@@ -157,8 +147,7 @@ where
 
     fn works(&self, trouble: &mut Series) {
         if trouble.failing {
-            self.fleet
-                .recovered(self.endpoint.id(), self.watched.kind.name);
+            self.fleet.recovered(self.endpoint.id(), self.watched.kind.name);
         }
         *trouble = Series::default();
     }
@@ -196,10 +185,7 @@ where
         let kind = &self.watched.kind;
         match event {
             Event::Init => {
-                *snapshot = Some(Snapshot {
-                    began: Instant::now(),
-                    objects: Vec::new(),
-                });
+                *snapshot = Some(Snapshot { began: Instant::now(), objects: Vec::new() });
             }
             Event::InitApply(read) => {
                 if let Some((scope, decoded)) = self.place(*read)

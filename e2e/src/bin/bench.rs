@@ -54,10 +54,8 @@ fn main() -> Result<()> {
     let options = Options::parse();
     build()?;
     client::install_crypto();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let result = runtime.block_on(async {
         let result = run(&options).await;
         process::kill_all().await;
@@ -82,13 +80,7 @@ fn build() -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command
-        .args([
-            "build",
-            "--package",
-            "kube-bind-backend",
-            "--bin",
-            "backend",
-        ])
+        .args(["build", "--package", "kube-bind-backend", "--bin", "backend"])
         .current_dir(dirs::project());
     if !cfg!(debug_assertions) {
         command.arg("--release");
@@ -100,9 +92,7 @@ fn build() -> Result<()> {
 async fn run(options: &Options) -> Result<Vec<Figure>> {
     let kcp = Arc::new(Kcp::start(&dirs::fresh("bench-kcp")?).await?);
     let (export, flags) = provider::init(&kcp, "kube-bind").await?;
-    let flags = flags
-        .into_iter()
-        .chain(provider::PLATFORM.iter().map(|f| (*f).to_owned()));
+    let flags = flags.into_iter().chain(provider::PLATFORM.iter().map(|f| (*f).to_owned()));
     let backend = Backend::start("bench-backend", flags).await?;
     let (log, ours) = (kcp.audit(), Filter::backend());
     let mut figures = vec![memory("memory at start", &backend, Some(30.0))?];
@@ -111,18 +101,9 @@ async fn run(options: &Options) -> Result<Vec<Figure>> {
     let workspaces = engage(&kcp, &export, options.workspaces).await?;
     let requests = settled(&log, mark, &ours).await?;
     eprintln!("bench: engaged\n{}", by_kind(&requests));
-    figures.push(per(
-        "requests per engaged workspace",
-        &requests,
-        options.workspaces,
-        2.0,
-    ));
+    figures.push(per("requests per engaged workspace", &requests, options.workspaces, 2.0));
     let budget = 30.0 + 30.0 * amount(options.workspaces) / 1024.0;
-    figures.push(memory(
-        "memory with the workspaces engaged",
-        &backend,
-        Some(budget),
-    )?);
+    figures.push(memory("memory with the workspaces engaged", &backend, Some(budget))?);
 
     let mark = log.mark()?;
     let cpu = cpu_seconds(&backend)?;
@@ -139,32 +120,20 @@ async fn run(options: &Options) -> Result<Vec<Figure>> {
         budget: Some(8.0),
     });
     let budget = budget + 15.0 * amount(binds) / 1024.0;
-    figures.push(memory(
-        "memory with the consumers bound",
-        &backend,
-        Some(budget),
-    )?);
+    figures.push(memory("memory with the consumers bound", &backend, Some(budget))?);
 
     let mark = log.mark()?;
     tokio::time::sleep(Duration::from_secs(options.idle)).await;
     let idle = log.requests(mark, &ours)?;
     let what = format!("requests in {} s of idling, without watches", options.idle);
-    figures.push(Figure {
-        what,
-        value: amount(idle.len()),
-        unit: "",
-        budget: Some(0.0),
-    });
+    figures.push(Figure { what, value: amount(idle.len()), unit: "", budget: Some(0.0) });
     Ok(figures)
 }
 
 async fn engage(kcp: &Arc<Kcp>, export: &Workspace, count: usize) -> Result<Vec<Workspace>> {
     let made = stream::iter(0..count).map(|index| async move {
-        let workspace = kcp
-            .create_workspace("root", &format!("tenant-{index}"))
-            .await?;
-        kcp.bind_export(&workspace, &export.path, provider::EXPORT, Claims::All)
-            .await?;
+        let workspace = kcp.create_workspace("root", &format!("tenant-{index}")).await?;
+        kcp.bind_export(&workspace, &export.path, provider::EXPORT, Claims::All).await?;
         let client = kcp.client(&workspace.cluster).await?;
         let clusters = object::api(&client, &kube_bind("Cluster"), None);
         let what = format!("{} to be served", workspace.path);
@@ -192,14 +161,8 @@ async fn bind(kcp: &Arc<Kcp>, workspaces: &[Workspace], consumers: usize) -> Res
         let requests = object::api(&client, &kind, Some("default"));
         let what = format!("the requests of {}", workspace.path);
         wait::eventually(&what, DEADLINE, async || {
-            let list = requests
-                .list(&ListParams::default())
-                .await
-                .map_err(|e| e.to_string())?;
-            let open = list
-                .items
-                .iter()
-                .find(|r| r.data["status"]["phase"] != "Succeeded");
+            let list = requests.list(&ListParams::default()).await.map_err(|e| e.to_string())?;
+            let open = list.items.iter().find(|r| r.data["status"]["phase"] != "Succeeded");
             open.map_or(Ok(()), |request| Err(object::summary(request)))
         })
         .await
@@ -209,8 +172,7 @@ async fn bind(kcp: &Arc<Kcp>, workspaces: &[Workspace], consumers: usize) -> Res
 
 /// Our requests since the mark, once there are no more.
 async fn settled(log: &Audit, mark: Mark, ours: &Filter) -> Result<Vec<Request>> {
-    log.quiet(mark, ours, Duration::from_secs(5), DEADLINE, |_| false)
-        .await
+    log.quiet(mark, ours, Duration::from_secs(5), DEADLINE, |_| false).await
 }
 
 fn by_kind(requests: &[Request]) -> String {
@@ -222,33 +184,20 @@ fn by_kind(requests: &[Request]) -> String {
     text
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "counts of a benchmark are far below 2^52"
-)]
+#[expect(clippy::cast_precision_loss, reason = "counts of a benchmark are far below 2^52")]
 fn amount(count: usize) -> f64 {
     count as f64
 }
 
 fn per(what: &str, requests: &[Request], divisor: usize, budget: f64) -> Figure {
     let value = amount(requests.len()) / amount(divisor.max(1));
-    Figure {
-        what: what.to_owned(),
-        value,
-        unit: "",
-        budget: Some(budget),
-    }
+    Figure { what: what.to_owned(), value, unit: "", budget: Some(budget) }
 }
 
 fn memory(what: &str, backend: &Backend, budget: Option<f64>) -> Result<Figure> {
     let bytes = usize::try_from(backend.resident_bytes()?)?;
     let value = amount(bytes) / 1024.0 / 1024.0;
-    Ok(Figure {
-        what: what.to_owned(),
-        value,
-        unit: "MiB",
-        budget,
-    })
+    Ok(Figure { what: what.to_owned(), value, unit: "MiB", budget })
 }
 
 /// User and system time so far (`proc(5)`: fields 14 and 15 of stat, in ticks of 10 ms on Linux).
@@ -262,19 +211,12 @@ fn cpu_seconds(backend: &Backend) -> Result<f64> {
 }
 
 fn print(options: &Options, figures: &[Figure]) {
-    println!(
-        "{} workspaces, {} consumers in each\n",
-        options.workspaces, options.consumers
-    );
+    println!("{} workspaces, {} consumers in each\n", options.workspaces, options.consumers);
     println!("| figure | measured | budget |\n|---|---|---|");
     for figure in figures {
-        let budget = figure.budget.map_or(String::new(), |budget| {
-            format!("{budget:.1} {}", figure.unit)
-        });
-        println!(
-            "| {} | {:.1} {} | {budget} |",
-            figure.what, figure.value, figure.unit
-        );
+        let budget =
+            figure.budget.map_or(String::new(), |budget| format!("{budget:.1} {}", figure.unit));
+        println!("| {} | {:.1} {} | {budget} |", figure.what, figure.value, figure.unit);
     }
 }
 

@@ -13,18 +13,13 @@ pub(super) fn summarise(conditions: &mut Vec<Value>, now: &str) {
         put(conditions, ready, now);
     }
     conditions.sort_by_key(|condition| {
-        (
-            condition["type"] != "Ready",
-            text(condition, "type").to_owned(),
-        )
+        (condition["type"] != "Ready", text(condition, "type").to_owned())
     });
 }
 
 /// What `Ready` must be, without its time; nothing where there are no other conditions.
 pub(super) fn summary(conditions: &[Value]) -> Option<Value> {
-    let others = conditions
-        .iter()
-        .filter(|condition| condition["type"] != "Ready");
+    let others = conditions.iter().filter(|condition| condition["type"] != "Ready");
     let first = others.min_by_key(|condition| (priority(condition), text(condition, "type")))?;
     let mut ready = json!({"type": "Ready", "status": first["status"]});
     for field in ["severity", "reason", "message"] {
@@ -43,9 +38,7 @@ pub(super) fn timeless(condition: &Value) -> Map<String, Value> {
 }
 
 fn put(conditions: &mut Vec<Value>, mut new: Value, now: &str) {
-    let old = conditions
-        .iter()
-        .position(|condition| condition["type"] == new["type"]);
+    let old = conditions.iter().position(|condition| condition["type"] == new["type"]);
     let old = old.map(|index| conditions.remove(index));
     let since = match old {
         Some(old) if timeless(&old) == timeless(&new) => old["lastTransitionTime"].clone(),

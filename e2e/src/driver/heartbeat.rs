@@ -38,9 +38,7 @@ impl Consumer {
 
     /// One merge patch of the status under the UID and resourceVersion of `binding`, which need not be current.
     pub async fn heartbeat_on(&self, binding: &DynamicObject) -> kube::Result<DynamicObject> {
-        let now = jiff::Timestamp::now()
-            .strftime("%Y-%m-%dT%H:%M:%SZ")
-            .to_string();
+        let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let mut list = existing(binding);
         for kind in OWN {
             conditions::set_true(&mut list, kind, &now);
@@ -67,16 +65,9 @@ impl Consumer {
         let old = self.kube_bind("ClusterBinding").get(NAME).await?;
         // Two heartbeats in one second are the same status, which makes no new version.
         eventually("a heartbeat that changes something", CHANGE, async || {
-            let written = self
-                .heartbeat()
-                .await
-                .map_err(|error| format!("{error:#}"))?;
+            let written = self.heartbeat().await.map_err(|error| format!("{error:#}"))?;
             let changed = written.metadata.resource_version != old.metadata.resource_version;
-            if changed {
-                Ok(())
-            } else {
-                Err("the same resourceVersion".to_owned())
-            }
+            if changed { Ok(()) } else { Err("the same resourceVersion".to_owned()) }
         })
         .await?;
         match self.heartbeat_on(&old).await {
@@ -95,9 +86,7 @@ impl Consumer {
             object::expect_condition(&binding, kind, "True").map_err(anyhow::Error::msg)?;
         }
         let ready = list.iter().find(|condition| condition["type"] == "Ready");
-        let expected = conditions::summary(&list)
-            .as_ref()
-            .map(conditions::timeless);
+        let expected = conditions::summary(&list).as_ref().map(conditions::timeless);
         ensure!(
             ready.map(conditions::timeless) == expected,
             "Ready is not the summary of the others: {}",
@@ -105,18 +94,11 @@ impl Consumer {
         );
         let mut sorted = list.clone();
         conditions::summarise(&mut sorted, "");
-        ensure!(
-            sorted == list,
-            "the conditions are out of order: {}",
-            object::summary(&binding)
-        );
+        ensure!(sorted == list, "the conditions are out of order: {}", object::summary(&binding));
         Ok(binding)
     }
 }
 
 fn existing(binding: &DynamicObject) -> Vec<Value> {
-    binding.data["status"]["conditions"]
-        .as_array()
-        .cloned()
-        .unwrap_or_default()
+    binding.data["status"]["conditions"].as_array().cloned().unwrap_or_default()
 }

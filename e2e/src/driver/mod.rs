@@ -45,28 +45,16 @@ impl Consumer {
     /// a token (konnector.md 1.1).
     pub async fn new(kubeconfig: &str) -> Result<Self> {
         let access = client::Access::from_kubeconfig(kubeconfig, None)?;
-        ensure!(
-            access.server.starts_with("https://"),
-            "the server {} is not https",
-            access.server
-        );
+        ensure!(access.server.starts_with("https://"), "the server {} is not https", access.server);
         ensure!(!access.token.is_empty(), "the token is empty");
         let config: serde_json::Value = serde_saphyr::from_str(kubeconfig)?;
         let context = config["contexts"].as_array().into_iter().flatten();
-        let context = context
-            .clone()
-            .find(|context| context["name"] == config["current-context"]);
+        let context = context.clone().find(|context| context["name"] == config["current-context"]);
         let namespace = context.and_then(|context| context["context"]["namespace"].as_str());
         let namespace = namespace.filter(|namespace| !namespace.is_empty());
-        let namespace = namespace
-            .context("the current context has no namespace")?
-            .to_owned();
+        let namespace = namespace.context("the current context has no namespace")?.to_owned();
         let client = client::from_kubeconfig(kubeconfig, AGENT).await?;
-        Ok(Self {
-            client,
-            namespace,
-            server: access.server,
-        })
+        Ok(Self { client, namespace, server: access.server })
     }
 
     /// The contract namespace.
@@ -90,10 +78,6 @@ impl Consumer {
     /// A kube-bind kind in the contract namespace.
     #[must_use]
     pub fn kube_bind(&self, kind: &str) -> Api<DynamicObject> {
-        object::api(
-            &self.client,
-            &object::kube_bind(kind),
-            Some(&self.namespace),
-        )
+        object::api(&self.client, &object::kube_bind(kind), Some(&self.namespace))
     }
 }

@@ -21,11 +21,7 @@ const NEEDED: &[Rule] = &[
     (KUBE_BIND, "apiserviceexports/status", &["patch"]),
     (KUBE_BIND, "boundschemas", &["get"]),
     (KUBE_BIND, "boundschemas/status", &["update"]),
-    (
-        KUBE_BIND,
-        "apiservicenamespaces",
-        &["list", "watch", "create", "delete"],
-    ),
+    (KUBE_BIND, "apiservicenamespaces", &["list", "watch", "create", "delete"]),
     (KUBE_BIND, "apiserviceexportrequests", &["create", "get"]),
 ];
 
@@ -33,52 +29,16 @@ const NEEDED: &[Rule] = &[
 const FORBIDDEN: &[Rule] = &[
     ("", "secrets", &["create", "update", "patch", "delete"]),
     ("", "namespaces", &["update", "patch", "delete"]),
-    (
-        "",
-        "serviceaccounts",
-        &["create", "update", "patch", "delete"],
-    ),
+    ("", "serviceaccounts", &["create", "update", "patch", "delete"]),
     ("", "serviceaccounts/token", &["create"]),
-    (
-        KUBE_BIND,
-        "clusterbindings",
-        &["create", "update", "patch", "delete"],
-    ),
-    (
-        KUBE_BIND,
-        "apiserviceexports",
-        &["create", "update", "patch", "delete"],
-    ),
-    (
-        KUBE_BIND,
-        "boundschemas",
-        &["create", "update", "patch", "delete"],
-    ),
-    (
-        KUBE_BIND,
-        "apiservicenamespaces/status",
-        &["update", "patch"],
-    ),
-    (
-        KUBE_BIND,
-        "apiserviceexportrequests/status",
-        &["update", "patch"],
-    ),
-    (
-        KUBE_BIND,
-        "bindableresourcesrequests",
-        &["create", "update", "patch", "delete"],
-    ),
-    (
-        "rbac.authorization.k8s.io",
-        "roles",
-        &["create", "update", "patch", "bind", "escalate"],
-    ),
-    (
-        "rbac.authorization.k8s.io",
-        "rolebindings",
-        &["create", "update", "patch"],
-    ),
+    (KUBE_BIND, "clusterbindings", &["create", "update", "patch", "delete"]),
+    (KUBE_BIND, "apiserviceexports", &["create", "update", "patch", "delete"]),
+    (KUBE_BIND, "boundschemas", &["create", "update", "patch", "delete"]),
+    (KUBE_BIND, "apiservicenamespaces/status", &["update", "patch"]),
+    (KUBE_BIND, "apiserviceexportrequests/status", &["update", "patch"]),
+    (KUBE_BIND, "bindableresourcesrequests", &["create", "update", "patch", "delete"]),
+    ("rbac.authorization.k8s.io", "roles", &["create", "update", "patch", "bind", "escalate"]),
+    ("rbac.authorization.k8s.io", "rolebindings", &["create", "update", "patch"]),
 ];
 
 /// What nobody needs for all namespaces as long as no export asks for cluster-wide rights.
@@ -88,21 +48,9 @@ const NOT_CLUSTER_WIDE: &[Rule] = &[
     ("", "namespaces", &["list", "watch", "create", "delete"]),
     (KUBE_BIND, "clusterbindings", &["list", "watch"]),
     (KUBE_BIND, "apiserviceexports", &["list", "watch"]),
-    (
-        KUBE_BIND,
-        "apiserviceexporttemplates",
-        &["create", "update", "delete"],
-    ),
-    (
-        "rbac.authorization.k8s.io",
-        "clusterroles",
-        &["create", "update", "bind", "escalate"],
-    ),
-    (
-        "rbac.authorization.k8s.io",
-        "clusterrolebindings",
-        &["create", "update"],
-    ),
+    (KUBE_BIND, "apiserviceexporttemplates", &["create", "update", "delete"]),
+    ("rbac.authorization.k8s.io", "clusterroles", &["create", "update", "bind", "escalate"]),
+    ("rbac.authorization.k8s.io", "clusterrolebindings", &["create", "update"]),
 ];
 
 impl Consumer {
@@ -121,11 +69,7 @@ impl Consumer {
             }
         }
         if !wrong.is_empty() {
-            bail!(
-                "rights of the consumer of {}:\n  {}",
-                self.namespace,
-                wrong.join("\n  ")
-            );
+            bail!("rights of the consumer of {}:\n  {}", self.namespace, wrong.join("\n  "));
         }
         Ok(())
     }

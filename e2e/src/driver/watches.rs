@@ -68,11 +68,7 @@ impl Consumer {
             .await
             .context("reading the contract namespace")?;
         let (length, _) = watch::channel(0);
-        let log = Arc::new(Log {
-            events: Mutex::default(),
-            failure: Mutex::default(),
-            length,
-        });
+        let log = Arc::new(Log { events: Mutex::default(), failure: Mutex::default(), length });
         let mut tasks = JoinSet::new();
         for resource in [
             core("Secret"),
@@ -84,11 +80,8 @@ impl Consumer {
             let version = log.initial(&resource.kind, &api).await?;
             let list = api.list(&ListParams::default()).await;
             let list = list.with_context(|| format!("listing {}", resource.plural))?;
-            let listed: BTreeSet<_> = list
-                .items
-                .into_iter()
-                .filter_map(|o| o.metadata.name)
-                .collect();
+            let listed: BTreeSet<_> =
+                list.items.into_iter().filter_map(|o| o.metadata.name).collect();
             let watched: BTreeSet<_> = log.names(&resource.kind);
             ensure!(
                 watched == listed,
@@ -115,12 +108,7 @@ impl Watches {
             bail!("a watch of the consumer failed: {failure}");
         }
         let events = lock(&self.log.events);
-        Ok(events
-            .iter()
-            .skip(mark)
-            .filter(|event| event.kind == kind)
-            .cloned()
-            .collect())
+        Ok(events.iter().skip(mark).filter(|event| event.kind == kind).cloned().collect())
     }
 
     /// Waits until no event of a kind has come for `window`; gives those after `mark`. A loop of two writers never
@@ -226,12 +214,7 @@ impl Log {
         };
         let version = object.metadata.resource_version.clone();
         let mut events = lock(&self.events);
-        events.push(Event {
-            kind: kind.to_owned(),
-            change,
-            object,
-            at: Instant::now(),
-        });
+        events.push(Event { kind: kind.to_owned(), change, object, at: Instant::now() });
         self.length.send_replace(events.len());
         Ok(version)
     }
@@ -261,10 +244,7 @@ async fn initial_events(
     while let Some(event) = stream.try_next().await? {
         match event {
             WatchEvent::Bookmark(mark)
-                if mark
-                    .metadata
-                    .annotations
-                    .contains_key("k8s.io/initial-events-end") =>
+                if mark.metadata.annotations.contains_key("k8s.io/initial-events-end") =>
             {
                 return Ok((events, mark.metadata.resource_version));
             }
@@ -272,9 +252,7 @@ async fn initial_events(
             event => events.push(event),
         }
     }
-    Err(kube::Error::Service(
-        "the watch ended before its initial events were complete".into(),
-    ))
+    Err(kube::Error::Service("the watch ended before its initial events were complete".into()))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -24,40 +24,27 @@ const QUIET: Duration = Duration::from_secs(3);
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
-        (
-            "binding::three_workspaces_with_two_consumers_each_and_the_platform_settings",
-            || on_kcp("platform", PLATFORM, "kube-bind-").boxed(),
-        ),
-        (
-            "binding::three_workspaces_with_two_consumers_each_and_the_namespaced_settings",
-            || on_kcp("namespaced", NAMESPACED, "cluster-").boxed(),
-        ),
-        (
-            "binding::two_consumers_on_kubernetes_with_either_settings",
-            || on_kubernetes().boxed(),
-        ),
-        (
-            "binding::names_and_kubeconfig_are_those_of_the_contract",
-            || names_and_kubeconfig().boxed(),
-        ),
-        ("binding::a_repeated_request_changes_no_byte", || {
-            repeated().boxed()
+        ("binding::three_workspaces_with_two_consumers_each_and_the_platform_settings", || {
+            on_kcp("platform", PLATFORM, "kube-bind-").boxed()
         }),
-        ("binding::two_racing_requests_give_one_namespace", || {
-            racing().boxed()
+        ("binding::three_workspaces_with_two_consumers_each_and_the_namespaced_settings", || {
+            on_kcp("namespaced", NAMESPACED, "cluster-").boxed()
         }),
-        (
-            "binding::an_identity_of_another_namespace_is_refused_until_it_is_handed_over",
-            || taken().boxed(),
-        ),
-        (
-            "binding::a_missing_template_fails_and_a_foreign_secret_is_left_alone",
-            || refusals().boxed(),
-        ),
-        (
-            "binding::a_finished_request_is_deleted_after_its_time_with_its_secret",
-            || expiry().boxed(),
-        ),
+        ("binding::two_consumers_on_kubernetes_with_either_settings", || on_kubernetes().boxed()),
+        ("binding::names_and_kubeconfig_are_those_of_the_contract", || {
+            names_and_kubeconfig().boxed()
+        }),
+        ("binding::a_repeated_request_changes_no_byte", || repeated().boxed()),
+        ("binding::two_racing_requests_give_one_namespace", || racing().boxed()),
+        ("binding::an_identity_of_another_namespace_is_refused_until_it_is_handed_over", || {
+            taken().boxed()
+        }),
+        ("binding::a_missing_template_fails_and_a_foreign_secret_is_left_alone", || {
+            refusals().boxed()
+        }),
+        ("binding::a_finished_request_is_deleted_after_its_time_with_its_secret", || {
+            expiry().boxed()
+        }),
     ]
 }
 
@@ -66,19 +53,10 @@ pub(crate) fn tests() -> Vec<Test> {
 async fn drive(admin: &Client, bound: &Bound, others: &[&str]) -> Result<()> {
     let consumer = &bound.consumer;
     bound.check_secret(admin).await?;
-    consumer
-        .check_rights(others)
-        .await
-        .context("step 2: rights")?;
+    consumer.check_rights(others).await.context("step 2: rights")?;
     let watches = consumer.open_watches().await.context("step 4: watches")?;
-    consumer
-        .check_stale_heartbeat()
-        .await
-        .context("step 5: stale heartbeat")?;
-    watches
-        .quiet(0, "ClusterBinding", QUIET, SOON)
-        .await
-        .context("step 5: first heartbeats")?;
+    consumer.check_stale_heartbeat().await.context("step 5: stale heartbeat")?;
+    watches.quiet(0, "ClusterBinding", QUIET, SOON).await.context("step 5: first heartbeats")?;
     let mark = watches.mark();
     consumer.heartbeat().await.context("step 5: heartbeat")?;
     let events = watches
@@ -86,15 +64,8 @@ async fn drive(admin: &Client, bound: &Bound, others: &[&str]) -> Result<()> {
         .await
         .context("step 5: no write loop")?;
     // The heartbeat itself, and at most one answer of ours.
-    ensure!(
-        events.len() <= 2,
-        "{} events after one heartbeat",
-        events.len()
-    );
-    let binding = consumer
-        .check_conditions()
-        .await
-        .context("step 5: conditions")?;
+    ensure!(events.len() <= 2, "{} events after one heartbeat", events.len());
+    let binding = consumer.check_conditions().await.context("step 5: conditions")?;
     object::expect_condition(&binding, "Healthy", "True").map_err(anyhow::Error::msg)?;
     Ok(())
 }
@@ -107,10 +78,7 @@ async fn two_consumers(admin: &Client, place: &str) -> Result<[Bound; 2]> {
         futures::try_join!(binding::bind(admin, &first), binding::bind(admin, &second))?;
     let of_second = [second.consumer.namespace()];
     let of_first = [first.consumer.namespace()];
-    futures::try_join!(
-        drive(admin, &first, &of_second),
-        drive(admin, &second, &of_first)
-    )?;
+    futures::try_join!(drive(admin, &first, &of_second), drive(admin, &second, &of_first))?;
     Ok([first, second])
 }
 
@@ -148,14 +116,10 @@ async fn on_kubernetes() -> Result<()> {
     let admin = kubernetes.client().await?;
     let flags = provider::install(&kubernetes, "kubernetes-backend").await?;
     for (name, settings) in [("k8s-platform", PLATFORM), ("k8s-namespaced", NAMESPACED)] {
-        let flags = flags
-            .iter()
-            .map(String::as_str)
-            .chain(settings.iter().copied());
+        let flags = flags.iter().map(String::as_str).chain(settings.iter().copied());
         let mut backend = Backend::start(name, flags).await?;
-        let consumers = two_consumers(&admin, name)
-            .await
-            .map_err(|e| backend.fail(format!("{e:#}")))?;
+        let consumers =
+            two_consumers(&admin, name).await.map_err(|e| backend.fail(format!("{e:#}")))?;
         for consumer in &consumers {
             ensure!(
                 consumer.consumer.server() == kubernetes.url(),
@@ -180,25 +144,13 @@ async fn names_and_kubeconfig() -> Result<()> {
     let (provider, admin) = one_workspace("names", &[]).await?;
     // The examples of contract objects.md 1.1.
     for (name, identity, expected) in [
-        (
-            "uuid",
-            "a79772e9-e7a1-4c0b-bd05-6e97e1aef11b",
-            "cluster-11p3ppvf18xmo",
-        ),
-        (
-            "ui",
-            "http://127.0.0.1:8080/oidc/kube-bind-embedded-user",
-            "cluster-3lw6gg1eo1i0m",
-        ),
+        ("uuid", "a79772e9-e7a1-4c0b-bd05-6e97e1aef11b", "cluster-11p3ppvf18xmo"),
+        ("ui", "http://127.0.0.1:8080/oidc/kube-bind-embedded-user", "cluster-3lw6gg1eo1i0m"),
         ("plain", "my-consumer", "cluster-2u084ntpxd9q0"),
         ("zero", "consumer-236", "cluster-0hwqwzllwte5"),
     ] {
         let bound = binding::bind(&admin, &Request::new(name, identity)).await?;
-        ensure!(
-            bound.consumer.namespace() == expected,
-            "{}",
-            bound.consumer.namespace()
-        );
+        ensure!(bound.consumer.namespace() == expected, "{}", bound.consumer.namespace());
     }
     let bound = binding::bind(&admin, &Request::new("again", "my-consumer")).await?;
     let secrets = object::api(&admin, &core("Secret"), Some(bound.consumer.namespace()));
@@ -212,10 +164,7 @@ async fn names_and_kubeconfig() -> Result<()> {
         server = bound.consumer.server(),
         namespace = bound.consumer.namespace(),
     );
-    ensure!(
-        bound.kubeconfig == expected,
-        "the kubeconfig differs from the contract's bytes"
-    );
+    ensure!(bound.kubeconfig == expected, "the kubeconfig differs from the contract's bytes");
     Ok(())
 }
 
@@ -226,15 +175,11 @@ async fn contents(admin: &Client, namespace: &str) -> Result<BTreeSet<String>> {
         let plural = format!("{}s", kind.to_lowercase());
         object::resource("rbac.authorization.k8s.io", "v1", kind, &plural)
     };
-    for resource in [
-        core("Secret"),
-        core("ServiceAccount"),
-        rbac("RoleBinding"),
-        kube_bind("ClusterBinding"),
-    ] {
-        let list = object::api(admin, &resource, Some(namespace))
-            .list(&ListParams::default())
-            .await?;
+    for resource in
+        [core("Secret"), core("ServiceAccount"), rbac("RoleBinding"), kube_bind("ClusterBinding")]
+    {
+        let list =
+            object::api(admin, &resource, Some(namespace)).list(&ListParams::default()).await?;
         seen.extend(list.items.iter().map(|o| identify(&resource.kind, o)));
     }
     let namespaces = object::api(admin, &core("Namespace"), None);
@@ -247,12 +192,7 @@ async fn contents(admin: &Client, namespace: &str) -> Result<BTreeSet<String>> {
 fn identify(kind: &str, object: &DynamicObject) -> String {
     let meta = &object.metadata;
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    format!(
-        "{kind} {} {} {}",
-        text(&meta.name),
-        text(&meta.uid),
-        text(&meta.resource_version)
-    )
+    format!("{kind} {} {} {}", text(&meta.name), text(&meta.uid), text(&meta.resource_version))
 }
 
 async fn repeated() -> Result<()> {
@@ -260,28 +200,17 @@ async fn repeated() -> Result<()> {
     let first = binding::bind(&admin, &Request::new("first", "someone")).await?;
     // The first use of a token is noted on its Secret by the server, some time later.
     let log = provider.kcp.audit();
-    let cluster = first
-        .request
-        .metadata
-        .annotations
-        .as_ref()
-        .and_then(|a| a.get("kcp.io/cluster"));
+    let cluster = first.request.metadata.annotations.as_ref().and_then(|a| a.get("kcp.io/cluster"));
     let ours = e2e::audit::Filter::backend().cluster(cluster.context("no kcp.io/cluster")?);
-    log.quiet(log.mark()?, &ours, QUIET, SOON, |_| false)
-        .await?;
+    log.quiet(log.mark()?, &ours, QUIET, SOON, |_| false).await?;
     let before = contents(&admin, first.consumer.namespace()).await?;
     let second = binding::bind(&admin, &Request::new("second", "someone")).await?;
-    ensure!(
-        first.kubeconfig == second.kubeconfig,
-        "the kubeconfig changed"
-    );
+    ensure!(first.kubeconfig == second.kubeconfig, "the kubeconfig changed");
     ensure!(first.response == second.response, "the response changed");
     let after = contents(&admin, first.consumer.namespace()).await?;
     let token = |entry: &&String| !entry.starts_with("Secret kube-binder ");
-    let (before, after): (Vec<_>, Vec<_>) = (
-        before.iter().filter(token).collect(),
-        after.iter().filter(token).collect(),
-    );
+    let (before, after): (Vec<_>, Vec<_>) =
+        (before.iter().filter(token).collect(), after.iter().filter(token).collect());
     ensure!(before == after, "before: {before:#?}\nafter: {after:#?}");
     Ok(())
 }
@@ -294,23 +223,13 @@ async fn racing() -> Result<()> {
         async move { binding::bind(&admin, &Request::new(name, "one-identity")).await }
     }))
     .await?;
-    let kubeconfigs: BTreeSet<&str> = bound
-        .iter()
-        .map(|bound| bound.kubeconfig.as_str())
-        .collect();
-    ensure!(
-        kubeconfigs.len() == 1,
-        "{} different kubeconfigs",
-        kubeconfigs.len()
-    );
-    let namespaces = object::api(&admin, &core("Namespace"), None)
-        .list(&ListParams::default())
-        .await?;
+    let kubeconfigs: BTreeSet<&str> = bound.iter().map(|bound| bound.kubeconfig.as_str()).collect();
+    ensure!(kubeconfigs.len() == 1, "{} different kubeconfigs", kubeconfigs.len());
+    let namespaces =
+        object::api(&admin, &core("Namespace"), None).list(&ListParams::default()).await?;
     let ours = namespaces.items.iter().filter(|namespace| {
         let annotations = namespace.metadata.annotations.as_ref();
-        annotations
-            .and_then(|a| a.get("backend.kube-bind.io/identity"))
-            .map(String::as_str)
+        annotations.and_then(|a| a.get("backend.kube-bind.io/identity")).map(String::as_str)
             == Some("one-identity")
     });
     ensure!(ours.count() == 1, "more than one contract namespace");
@@ -322,47 +241,26 @@ async fn taken() -> Result<()> {
     let bound = binding::bind(&admin, &Request::new("first", "shared")).await?;
     let other = json!({ "metadata": { "name": "other-team" } });
     object::create(&admin, &core("Namespace"), None, other).await?;
-    let request = Request {
-        namespace: "other-team",
-        ..Request::new("second", "shared")
-    };
+    let request = Request { namespace: "other-team", ..Request::new("second", "shared") };
     binding::create(&admin, &request).await?;
-    let requests = object::api(
-        &admin,
-        &kube_bind("BindableResourcesRequest"),
-        Some("other-team"),
-    );
+    let requests = object::api(&admin, &kube_bind("BindableResourcesRequest"), Some("other-team"));
     let refused = object::wait_for(&requests, "second", "the refusal", SOON, |request| {
         object::expect_condition(request, "Ready", "False")
     })
     .await?;
     let condition = object::condition(&refused, "Ready").context("no condition")?;
     ensure!(condition["reason"] == "IdentityTaken", "{condition}");
-    ensure!(
-        refused.data["status"]["phase"] == "Pending",
-        "{}",
-        object::summary(&refused)
-    );
+    ensure!(refused.data["status"]["phase"] == "Pending", "{}", object::summary(&refused));
     let message = condition["message"].as_str().unwrap_or_default();
     let command = format!(
         "kubectl annotate namespace {} backend.kube-bind.io/transfer-to=namespace:other-team",
         bound.consumer.namespace()
     );
-    ensure!(
-        message.contains(&command),
-        "the message does not name the way out: {message}"
-    );
+    ensure!(message.contains(&command), "the message does not name the way out: {message}");
     let events = object::api(&admin, &core("Event"), Some("other-team"));
     let events = events.list(&ListParams::default()).await?;
-    let reasons: Vec<_> = events
-        .items
-        .iter()
-        .map(|event| &event.data["reason"])
-        .collect();
-    ensure!(
-        reasons == ["IdentityTaken"],
-        "someone has to act, but the Events are {reasons:?}"
-    );
+    let reasons: Vec<_> = events.items.iter().map(|event| &event.data["reason"]).collect();
+    ensure!(reasons == ["IdentityTaken"], "someone has to act, but the Events are {reasons:?}");
     let secrets = object::api(&admin, &core("Secret"), Some("other-team"));
     ensure!(
         secrets.get_opt("second-binding-response").await?.is_none(),
@@ -375,44 +273,24 @@ async fn taken() -> Result<()> {
     }}});
     object::merge_patch(&namespaces, bound.consumer.namespace(), &annotation, false).await?;
     let moved = binding::finished(&admin, &request).await?;
-    ensure!(
-        moved.kubeconfig == bound.kubeconfig,
-        "the credential changed with the owner"
-    );
+    ensure!(moved.kubeconfig == bound.kubeconfig, "the credential changed with the owner");
     let again = Request::new("third", "shared");
     binding::create(&admin, &again).await?;
-    let requests = object::api(
-        &admin,
-        &kube_bind("BindableResourcesRequest"),
-        Some("default"),
-    );
-    object::wait_for(
-        &requests,
-        "third",
-        "the former owner to be refused",
-        SOON,
-        |request| {
-            let reason = object::condition(request, "Ready").map(|c| c["reason"].clone());
-            (reason == Some(json!("IdentityTaken")))
-                .then_some(())
-                .ok_or_else(|| object::summary(request))
-        },
-    )
+    let requests = object::api(&admin, &kube_bind("BindableResourcesRequest"), Some("default"));
+    object::wait_for(&requests, "third", "the former owner to be refused", SOON, |request| {
+        let reason = object::condition(request, "Ready").map(|c| c["reason"].clone());
+        (reason == Some(json!("IdentityTaken")))
+            .then_some(())
+            .ok_or_else(|| object::summary(request))
+    })
     .await?;
     Ok(())
 }
 
 async fn refusals() -> Result<()> {
     let (_provider, admin) = one_workspace("refusals", &[]).await?;
-    let requests = object::api(
-        &admin,
-        &kube_bind("BindableResourcesRequest"),
-        Some("default"),
-    );
-    let missing = Request {
-        template: Some("nowhere"),
-        ..Request::new("missing", "templated")
-    };
+    let requests = object::api(&admin, &kube_bind("BindableResourcesRequest"), Some("default"));
+    let missing = Request { template: Some("nowhere"), ..Request::new("missing", "templated") };
     binding::create(&admin, &missing).await?;
     let failed = object::wait_for(&requests, "missing", "the failure", SOON, |request| {
         (request.data["status"]["phase"] == "Failed")
@@ -439,22 +317,15 @@ async fn refusals() -> Result<()> {
             "kubeconfigSecretRef": { "name": "precious", "key": "kubeconfig" },
         },
     });
-    object::create(
-        &admin,
-        &kube_bind("BindableResourcesRequest"),
-        Some("default"),
-        manifest,
-    )
-    .await?;
+    object::create(&admin, &kube_bind("BindableResourcesRequest"), Some("default"), manifest)
+        .await?;
     let refused = object::wait_for(&requests, "greedy", "the refusal", SOON, |request| {
         object::expect_condition(request, "Ready", "False")
     })
     .await?;
     let condition = object::condition(&refused, "Ready").context("no condition")?;
     ensure!(condition["reason"] == "SecretCreationFailed", "{condition}");
-    requests
-        .delete("greedy", &kube::api::DeleteParams::default())
-        .await?;
+    requests.delete("greedy", &kube::api::DeleteParams::default()).await?;
     object::wait_gone(&requests, "greedy", SOON).await?;
     let after = secrets.get("precious").await?;
     ensure!(
@@ -472,19 +343,10 @@ async fn expiry() -> Result<()> {
             "author": "a", "clusterIdentity": { "identity": "short" }, "ttlAfterFinished": "2s",
         },
     });
-    object::create(
-        &admin,
-        &kube_bind("BindableResourcesRequest"),
-        Some("default"),
-        manifest,
-    )
-    .await?;
+    object::create(&admin, &kube_bind("BindableResourcesRequest"), Some("default"), manifest)
+        .await?;
     let bound = binding::finished(&admin, &Request::new("short", "short")).await?;
-    let requests = object::api(
-        &admin,
-        &kube_bind("BindableResourcesRequest"),
-        Some("default"),
-    );
+    let requests = object::api(&admin, &kube_bind("BindableResourcesRequest"), Some("default"));
     object::wait_gone(&requests, "short", SOON).await?;
     let secrets = object::api(&admin, &core("Secret"), Some("default"));
     object::wait_gone(&secrets, "short-binding-response", SOON).await?;

@@ -29,9 +29,7 @@ pub(crate) fn tests() -> Vec<Test> {
         ("harness::a_killed_kcp_comes_back_with_its_data", || {
             a_killed_kcp_comes_back_with_its_data().boxed()
         }),
-        ("harness::kubernetes_fills_a_token_secret", || {
-            kubernetes_fills_a_token_secret().boxed()
-        }),
+        ("harness::kubernetes_fills_a_token_secret", || kubernetes_fills_a_token_secret().boxed()),
         ("harness::a_folder_of_manifests_is_applied", || {
             a_folder_of_manifests_is_applied().boxed()
         }),
@@ -49,9 +47,7 @@ async fn a_workspace_is_created_and_served() -> Result<()> {
     )
     .await?;
     let by_path = kcp.client(&workspace.path).await?;
-    object::api(&by_path, &core("ConfigMap"), Some("default"))
-        .get("here")
-        .await?;
+    object::api(&by_path, &core("ConfigMap"), Some("default")).get("here").await?;
     Ok(())
 }
 
@@ -60,10 +56,7 @@ async fn requests_of_a_user_agent_are_counted() -> Result<()> {
     let agent = format!("{}self-test", audit::BACKEND);
     let client = kcp.access(&workspace.cluster)?.client(&agent).await?;
     let maps = object::api(&client, &core("ConfigMap"), Some("default"));
-    let (log, filter) = (
-        kcp.audit(),
-        Filter::agent(&agent).cluster(&workspace.cluster),
-    );
+    let (log, filter) = (kcp.audit(), Filter::agent(&agent).cluster(&workspace.cluster));
     let mark = log.mark()?;
     object::create(
         &client,
@@ -74,13 +67,9 @@ async fn requests_of_a_user_agent_are_counted() -> Result<()> {
     .await?;
     maps.list(&ListParams::default()).await?;
     maps.get_opt("missing").await?;
-    let requests = log
-        .quiet(mark, &filter, Duration::from_secs(1), SOON, |_| false)
-        .await?;
-    let seen: Vec<_> = requests
-        .iter()
-        .map(|r| (r.verb.as_str(), r.object.as_str(), r.code))
-        .collect();
+    let requests = log.quiet(mark, &filter, Duration::from_secs(1), SOON, |_| false).await?;
+    let seen: Vec<_> =
+        requests.iter().map(|r| (r.verb.as_str(), r.object.as_str(), r.code)).collect();
     ensure!(
         seen == [
             ("create", "default/one", 201),
@@ -106,12 +95,7 @@ async fn a_binding_is_bound_with_its_claims() -> Result<()> {
             "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"type": "object"}}],
         },
     });
-    let schemas = resource(
-        "apis.kcp.io",
-        "v1alpha1",
-        "APIResourceSchema",
-        "apiresourceschemas",
-    );
+    let schemas = resource("apis.kcp.io", "v1alpha1", "APIResourceSchema", "apiresourceschemas");
     object::create(&client, &schemas, None, schema).await?;
     let export = json!({
         "metadata": {"name": "example.org"},
@@ -131,19 +115,12 @@ async fn a_binding_is_bound_with_its_claims() -> Result<()> {
             .await
             .with_context(|| format!("{claims:?}"))?;
         let url = kcp.endpoint_url(&provider.path, "example.org").await?;
-        let access = kcp
-            .access(&consumer.cluster)?
-            .at(format!("{url}/clusters/{}", consumer.cluster));
+        let access =
+            kcp.access(&consumer.cluster)?.at(format!("{url}/clusters/{}", consumer.cluster));
         let client = access.client(client::ADMIN).await?;
         let maps = object::api(&client, &core("ConfigMap"), Some("default"));
-        object::wait_for(
-            &maps,
-            "kube-root-ca.crt",
-            "a claimed ConfigMap",
-            SOON,
-            |_| Ok(()),
-        )
-        .await?;
+        object::wait_for(&maps, "kube-root-ca.crt", "a claimed ConfigMap", SOON, |_| Ok(()))
+            .await?;
         let made = json!({"metadata": {"name": "made"}});
         object::create(&client, &core("ConfigMap"), Some("default"), made)
             .await
@@ -156,11 +133,7 @@ async fn a_killed_kcp_comes_back_with_its_data() -> Result<()> {
     let kcp = Kcp::start(&dirs::fresh(&stack::unique("kcp"))?).await?;
     let workspace = kcp.create_workspace("root", "kept").await?;
     let maps = async |kcp: &Kcp| -> Result<_> {
-        Ok(object::api(
-            &kcp.client(&workspace.cluster).await?,
-            &core("ConfigMap"),
-            Some("default"),
-        ))
+        Ok(object::api(&kcp.client(&workspace.cluster).await?, &core("ConfigMap"), Some("default")))
     };
     object::create(
         &kcp.client(&workspace.cluster).await?,
@@ -172,19 +145,9 @@ async fn a_killed_kcp_comes_back_with_its_data() -> Result<()> {
     kcp.kill().await?;
     kcp.resume().await?;
     let maps = maps(&kcp).await?;
-    object::wait_for(
-        &maps,
-        "kept",
-        "the ConfigMap after a kill",
-        SOON,
-        |_| Ok(()),
-    )
-    .await?;
+    object::wait_for(&maps, "kept", "the ConfigMap after a kill", SOON, |_| Ok(())).await?;
     kcp.stop().await?;
-    ensure!(
-        maps.get("kept").await.is_err(),
-        "kcp answers after it was stopped"
-    );
+    ensure!(maps.get("kept").await.is_err(), "kcp answers after it was stopped");
     Ok(())
 }
 
@@ -192,13 +155,8 @@ async fn kubernetes_fills_a_token_secret() -> Result<()> {
     let kubernetes = stack::kubernetes().await?;
     let client = kubernetes.client().await?;
     let namespace = stack::unique("tokens");
-    object::create(
-        &client,
-        &core("Namespace"),
-        None,
-        json!({"metadata": {"name": namespace}}),
-    )
-    .await?;
+    object::create(&client, &core("Namespace"), None, json!({"metadata": {"name": namespace}}))
+        .await?;
     object::create(
         &client,
         &core("ServiceAccount"),
@@ -213,18 +171,11 @@ async fn kubernetes_fills_a_token_secret() -> Result<()> {
     object::create(&client, &core("Secret"), Some(&namespace), secret).await?;
     let secrets = object::api(&client, &core("Secret"), Some(&namespace));
     let token = object::wait_for(&secrets, "robot", "a token", SOON, |secret| {
-        secret.data["data"]["token"]
-            .as_str()
-            .map(drop)
-            .ok_or_else(|| "no token".to_owned())
+        secret.data["data"]["token"].as_str().map(drop).ok_or_else(|| "no token".to_owned())
     })
     .await?;
     let token = e2e::object::secret_text(&token, "token")?;
-    let robot = kubernetes
-        .access()?
-        .with_token(&token)
-        .client("robot")
-        .await?;
+    let robot = kubernetes.access()?.with_token(&token).client("robot").await?;
     let review = json!({"spec": {"nonResourceAttributes": {"path": "/api", "verb": "get"}}});
     let reviews = resource(
         "authorization.k8s.io",
@@ -266,9 +217,7 @@ metadata: {name: applied}
         manifest::apply_dir(&client, &dir, "applied").await?;
     }
     let widgets = resource("example.org", "v1", "Widget", "widgets");
-    let one = object::api(&client, &widgets, Some("applied"))
-        .get("one")
-        .await?;
+    let one = object::api(&client, &widgets, Some("applied")).get("one").await?;
     ensure!(one.data["spec"] == json!({"size": 1}), "{}", one.data);
     Ok(())
 }

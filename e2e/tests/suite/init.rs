@@ -21,25 +21,15 @@ const SOON: Duration = Duration::from_secs(30);
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
-        (
-            "init::a_second_run_writes_nothing_and_keeps_the_file",
-            || second_run().boxed(),
-        ),
-        (
-            "init::an_upgrade_repoints_the_export_and_keeps_tenants_bound",
-            || upgrade().boxed(),
-        ),
-        (
-            "init::the_credential_reaches_tenants_through_the_virtual_workspace_only",
-            || credential().boxed(),
-        ),
-        (
-            "init::the_workspace_of_the_export_is_served_only_when_asked",
-            || export_workspace().boxed(),
-        ),
-        ("init::kubectl_apply_of_the_manifests_is_enough", || {
-            kubectl_apply().boxed()
+        ("init::a_second_run_writes_nothing_and_keeps_the_file", || second_run().boxed()),
+        ("init::an_upgrade_repoints_the_export_and_keeps_tenants_bound", || upgrade().boxed()),
+        ("init::the_credential_reaches_tenants_through_the_virtual_workspace_only", || {
+            credential().boxed()
         }),
+        ("init::the_workspace_of_the_export_is_served_only_when_asked", || {
+            export_workspace().boxed()
+        }),
+        ("init::kubectl_apply_of_the_manifests_is_enough", || kubectl_apply().boxed()),
     ]
 }
 
@@ -52,15 +42,9 @@ async fn second_run() -> Result<()> {
     let log = kcp.audit();
     let mark = log.mark()?;
     provider::init(&kcp, &name).await?;
-    ensure!(
-        fs::read(&path)? == before,
-        "the second run changed the kubeconfig"
-    );
+    ensure!(fs::read(&path)? == before, "the second run changed the kubeconfig");
     let requests = log.requests(mark, &Filter::backend().cluster(&export.cluster))?;
-    let writes: Vec<_> = requests
-        .into_iter()
-        .filter(audit::Request::is_write)
-        .collect();
+    let writes: Vec<_> = requests.into_iter().filter(audit::Request::is_write).collect();
     ensure!(writes.is_empty(), "{}", audit::listing(&writes));
     Ok(())
 }
@@ -69,12 +53,7 @@ async fn upgrade() -> Result<()> {
     let provider = Provider::start("upgraded", PLATFORM).await?;
     let tenant = provider.tenant("upgraded", Claims::All).await?;
     let admin = provider.kcp.client(&provider.export.cluster).await?;
-    let schemas = resource(
-        "apis.kcp.io",
-        "v1alpha1",
-        "APIResourceSchema",
-        "apiresourceschemas",
-    );
+    let schemas = resource("apis.kcp.io", "v1alpha1", "APIResourceSchema", "apiresourceschemas");
     let exports = object::api(&admin, &kcp_apis("APIExport"), None);
     let export = exports.get(EXPORT).await?;
     let mut resources = export.data["spec"]["resources"].clone();
@@ -99,34 +78,19 @@ async fn upgrade() -> Result<()> {
     let name = provider.export.path.trim_start_matches("root:").to_owned();
     provider::init(&provider.kcp, &name).await?;
     let export = exports.get(EXPORT).await?;
-    let entries = export.data["spec"]["resources"]
-        .as_array()
-        .context("no resources")?;
+    let entries = export.data["spec"]["resources"].as_array().context("no resources")?;
+    ensure!(entries.iter().any(|entry| entry["schema"] == json!(current)), "not repointed");
     ensure!(
-        entries
-            .iter()
-            .any(|entry| entry["schema"] == json!(current)),
-        "not repointed"
-    );
-    ensure!(
-        !entries
-            .iter()
-            .any(|entry| entry["schema"] == "v250101-older.collections.kube-bind.io"),
+        !entries.iter().any(|entry| entry["schema"] == "v250101-older.collections.kube-bind.io"),
         "the old schema is still exported"
     );
     let client = provider.kcp.client(&tenant.cluster).await?;
     let bindings = object::api(&client, &kcp_apis("APIBinding"), None);
-    object::wait_for(
-        &bindings,
-        EXPORT,
-        "the tenant to be bound",
-        SOON,
-        |binding| object::expect_condition(binding, "Ready", "True"),
-    )
+    object::wait_for(&bindings, EXPORT, "the tenant to be bound", SOON, |binding| {
+        object::expect_condition(binding, "Ready", "True")
+    })
     .await?;
-    object::api(&client, &kube_bind("Cluster"), None)
-        .get("default")
-        .await?;
+    object::api(&client, &kube_bind("Cluster"), None).get("default").await?;
     Ok(())
 }
 
@@ -135,14 +99,8 @@ async fn credential() -> Result<()> {
     let tenant = provider.tenant("credential", Claims::All).await?;
     let file = provider.flags[0].trim_start_matches("--kubeconfig=");
     let access = client::Access::from_kubeconfig(&fs::read_to_string(file)?, None)?;
-    let url = provider
-        .kcp
-        .endpoint_url(&provider.export.path, EXPORT)
-        .await?;
-    let everywhere = access
-        .at(format!("{url}/clusters/*"))
-        .client("e2e-credential")
-        .await?;
+    let url = provider.kcp.endpoint_url(&provider.export.path, EXPORT).await?;
+    let everywhere = access.at(format!("{url}/clusters/*")).client("e2e-credential").await?;
     let clusters = object::api(&everywhere, &kube_bind("Cluster"), None);
     let list = clusters.list(&ListParams::default()).await?;
     ensure!(list.items.len() == 1, "{} clusters", list.items.len());
@@ -150,10 +108,8 @@ async fn credential() -> Result<()> {
     let home = access.client("e2e-credential").await?;
     let tenant_url = format!("{}/clusters/{}", provider.kcp.url(), tenant.cluster);
     let tenant = access.at(tenant_url).client("e2e-credential").await?;
-    let root = access
-        .at(format!("{}/clusters/root", provider.kcp.url()))
-        .client("e2e-credential")
-        .await?;
+    let root =
+        access.at(format!("{}/clusters/root", provider.kcp.url())).client("e2e-credential").await?;
     let workspaces = resource("tenancy.kcp.io", "v1alpha1", "Workspace", "workspaces");
     for (whose, client, kind) in [
         ("home", &home, core("Secret")),
@@ -161,20 +117,13 @@ async fn credential() -> Result<()> {
         (
             "home",
             &home,
-            resource(
-                "apis.kcp.io",
-                "v1alpha1",
-                "APIResourceSchema",
-                "apiresourceschemas",
-            ),
+            resource("apis.kcp.io", "v1alpha1", "APIResourceSchema", "apiresourceschemas"),
         ),
         ("tenant", &tenant, core("Secret")),
         ("tenant", &tenant, kube_bind("Cluster")),
         ("root", &root, workspaces),
     ] {
-        let answer = object::api(client, &kind, None)
-            .list(&ListParams::default())
-            .await;
+        let answer = object::api(client, &kind, None).list(&ListParams::default()).await;
         let forbidden = matches!(&answer, Err(kube::Error::Api(status)) if status.code == 403);
         ensure!(forbidden, "{} in {whose}: {answer:?}", kind.kind);
     }
@@ -186,20 +135,12 @@ async fn export_workspace() -> Result<()> {
     let admin = provider.kcp.client(&provider.export.cluster).await?;
     let bindings = object::api(&admin, &kcp_apis("APIBinding"), None);
     let own = bindings.get(EXPORT).await?;
-    let accepted = own.data["spec"]["permissionClaims"]
-        .as_array()
-        .map_or(0, Vec::len);
-    ensure!(
-        accepted == 0,
-        "init accepted {accepted} claims of its own export"
-    );
+    let accepted = own.data["spec"]["permissionClaims"].as_array().map_or(0, Vec::len);
+    ensure!(accepted == 0, "init accepted {accepted} claims of its own export");
     // Another workspace being served proves that the export's own would have been by now.
     provider.tenant("own", Claims::All).await?;
     let clusters = object::api(&admin, &kube_bind("Cluster"), None);
-    ensure!(
-        clusters.get_opt("default").await?.is_none(),
-        "the export's workspace is served"
-    );
+    ensure!(clusters.get_opt("default").await?.is_none(), "the export's workspace is served");
 
     provider.backend.stop().await?;
     let asked = ["--serve-export-workspace=true".to_owned()];
@@ -214,21 +155,15 @@ async fn kubectl_apply() -> Result<()> {
     let kubectl = tools::path("kubectl")?;
     for run in ["first", "second"] {
         let output = Command::new(&kubectl)
-            .arg(format!(
-                "--kubeconfig={}",
-                kcp.kubeconfig_file(&export.cluster)?.display()
-            ))
+            .arg(format!("--kubeconfig={}", kcp.kubeconfig_file(&export.cluster)?.display()))
             .args(["apply", "-f"])
             .arg(dirs::project().join("kcp"))
             .output()?;
         let text = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "{run} apply: {text}");
     }
-    let tenant = kcp
-        .create_workspace("root", &stack::unique("applied-tenant"))
-        .await?;
-    kcp.bind_export(&tenant, &export.path, EXPORT, Claims::Explicit)
-        .await?;
+    let tenant = kcp.create_workspace("root", &stack::unique("applied-tenant")).await?;
+    kcp.bind_export(&tenant, &export.path, EXPORT, Claims::Explicit).await?;
     let client = kcp.client(&tenant.cluster).await?;
     let clusters = object::api(&client, &kube_bind("Cluster"), None);
     // A kind that was just bound answers 429 until its storage is there.

@@ -21,26 +21,19 @@ const QUIET: Duration = Duration::from_secs(5);
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
-        (
-            "lifecycle::a_restart_on_a_converged_world_writes_nothing",
-            || converged().boxed(),
-        ),
-        (
-            "lifecycle::engaging_a_workspace_and_a_bind_cost_what_the_budget_allows",
-            || budget().boxed(),
-        ),
-        (
-            "lifecycle::a_backend_recovers_by_itself_when_kcp_is_killed_and_comes_back",
-            || kcp_restarts().boxed(),
-        ),
-        (
-            "lifecycle::health_is_served_where_the_flags_say_and_names_no_tenant",
-            || health().boxed(),
-        ),
-        (
-            "lifecycle::sigterm_ends_the_process_also_while_kcp_is_down",
-            || sigterm_while_down().boxed(),
-        ),
+        ("lifecycle::a_restart_on_a_converged_world_writes_nothing", || converged().boxed()),
+        ("lifecycle::engaging_a_workspace_and_a_bind_cost_what_the_budget_allows", || {
+            budget().boxed()
+        }),
+        ("lifecycle::a_backend_recovers_by_itself_when_kcp_is_killed_and_comes_back", || {
+            kcp_restarts().boxed()
+        }),
+        ("lifecycle::health_is_served_where_the_flags_say_and_names_no_tenant", || {
+            health().boxed()
+        }),
+        ("lifecycle::sigterm_ends_the_process_also_while_kcp_is_down", || {
+            sigterm_while_down().boxed()
+        }),
     ]
 }
 
@@ -76,21 +69,13 @@ async fn converged() -> Result<()> {
     provider.backend.stop().await?;
     provider.backend.restart().await?;
     let written = writes(&provider, mark).await?;
-    ensure!(
-        written.is_empty(),
-        "after SIGTERM:\n{}",
-        audit::listing(&written)
-    );
+    ensure!(written.is_empty(), "after SIGTERM:\n{}", audit::listing(&written));
 
     let mark = log.mark()?;
     provider.backend.kill().await?;
     provider.backend.restart().await?;
     let written = writes(&provider, mark).await?;
-    ensure!(
-        written.is_empty(),
-        "after kill -9:\n{}",
-        audit::listing(&written)
-    );
+    ensure!(written.is_empty(), "after kill -9:\n{}", audit::listing(&written));
     Ok(())
 }
 
@@ -101,11 +86,7 @@ async fn budget() -> Result<()> {
     let workspace = provider.tenant("budget", Claims::All).await?;
     let ours = Filter::backend().cluster(&workspace.cluster);
     let engaged = log.quiet(mark, &ours, QUIET, SOON, |_| false).await?;
-    ensure!(
-        engaged.len() <= 2,
-        "to engage a workspace:\n{}",
-        audit::listing(&engaged)
-    );
+    ensure!(engaged.len() <= 2, "to engage a workspace:\n{}", audit::listing(&engaged));
 
     let admin = provider.kcp.client(&workspace.cluster).await?;
     binding::bind(&admin, &binding::Request::new("first", "first")).await?;
@@ -113,11 +94,7 @@ async fn budget() -> Result<()> {
     let mark = log.mark()?;
     binding::bind(&admin, &binding::Request::new("second", "second")).await?;
     let bound = log.quiet(mark, &ours, QUIET, SOON, |_| false).await?;
-    ensure!(
-        bound.len() <= 12,
-        "to bind a consumer:\n{}",
-        audit::listing(&bound)
-    );
+    ensure!(bound.len() <= 12, "to bind a consumer:\n{}", audit::listing(&bound));
     Ok(())
 }
 
@@ -129,11 +106,7 @@ async fn kcp_restarts() -> Result<()> {
     let before = binding::bind(&admin, &binding::Request::new("before", "before")).await?;
     kcp.kill().await?;
     eventually("/readyz to say that kcp is away", RECOVERY, async || {
-        let alive = provider
-            .backend
-            .get("/livez")
-            .await
-            .map_err(|e| format!("{e:#}"))?;
+        let alive = provider.backend.get("/livez").await.map_err(|e| format!("{e:#}"))?;
         if alive.0 != 200 {
             return Err(format!("/livez answers {}", alive.0));
         }
@@ -147,14 +120,9 @@ async fn kcp_restarts() -> Result<()> {
     provider.backend.ready().await?;
     let admin = kcp.client(&workspace.cluster).await?;
     let again = binding::bind(&admin, &binding::Request::new("again", "before")).await?;
-    ensure!(
-        again.kubeconfig == before.kubeconfig,
-        "the restart changed a credential"
-    );
+    ensure!(again.kubeconfig == before.kubeconfig, "the restart changed a credential");
     binding::bind(&admin, &binding::Request::new("after", "after")).await?;
-    let deletes = kcp
-        .audit()
-        .requests(audit::Mark::START, &Filter::backend())?;
+    let deletes = kcp.audit().requests(audit::Mark::START, &Filter::backend())?;
     let deletes: Vec<_> = deletes.into_iter().filter(|r| r.verb == "delete").collect();
     ensure!(deletes.is_empty(), "{}", audit::listing(&deletes));
     kcp.kill().await
@@ -171,50 +139,28 @@ async fn health() -> Result<()> {
     }))
     .await?;
     for path in ["/healthz", "/livez", "/readyz"] {
-        ensure!(
-            provider.backend.get(path).await?.0 == 200,
-            "{path} does not answer 200"
-        );
+        ensure!(provider.backend.get(path).await?.0 == 200, "{path} does not answer 200");
     }
     let (code, metrics) = provider.backend.get("/metrics").await?;
-    ensure!(
-        code == 200 && metrics.contains("kube_bind_backend_engaged_clusters 1"),
-        "{metrics}"
-    );
+    ensure!(code == 200 && metrics.contains("kube_bind_backend_engaged_clusters 1"), "{metrics}");
     let mut secret = vec![workspace.cluster.as_str(), workspace.path.as_str()];
     secret.extend(bound.iter().map(|bound| bound.consumer.namespace()));
     secret.extend(names.iter().map(String::as_str));
     for name in secret {
         ensure!(!metrics.contains(name), "the metrics name {name}");
     }
-    ensure!(
-        provider.backend.get("/other").await?.0 == 404,
-        "an unknown path is answered"
-    );
+    ensure!(provider.backend.get("/other").await?.0 == 404, "an unknown path is answered");
 
     provider.backend.stop().await?;
-    let flags = provider
-        .flags
-        .iter()
-        .cloned()
-        .chain(["--admin-address=127.0.0.1:0".to_owned()]);
+    let flags = provider.flags.iter().cloned().chain(["--admin-address=127.0.0.1:0".to_owned()]);
     let name = stack::unique("admin-address");
     let backend = e2e::backend::Backend::launch(&name, flags).await?;
-    ensure!(
-        backend.get("/healthz").await?.0 == 200,
-        "/healthz left the listen address"
-    );
+    ensure!(backend.get("/healthz").await?.0 == 200, "/healthz left the listen address");
     for path in ["/livez", "/readyz", "/metrics"] {
-        ensure!(
-            backend.get(path).await?.0 == 404,
-            "{path} is still at the listen address"
-        );
+        ensure!(backend.get(path).await?.0 == 404, "{path} is still at the listen address");
     }
     let output = backend.output()?;
-    let admin = output
-        .lines()
-        .find(|line| line.contains("--admin-address"))
-        .context("no line")?;
+    let admin = output.lines().find(|line| line.contains("--admin-address")).context("no line")?;
     ensure!(admin.contains("address=127.0.0.1:"), "{admin}");
     Ok(())
 }

@@ -21,35 +21,18 @@ const SOON: Duration = Duration::from_secs(40);
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
-        (
-            "messages::a_wrong_flag_is_refused_in_one_line_that_names_the_allowed",
-            || wrong_flags().boxed(),
-        ),
-        (
-            "messages::an_export_without_endpoints_is_waited_for",
-            || no_endpoints().boxed(),
-        ),
-        ("messages::a_wrong_context_is_said_in_one_line", || {
-            wrong_context().boxed()
+        ("messages::a_wrong_flag_is_refused_in_one_line_that_names_the_allowed", || {
+            wrong_flags().boxed()
         }),
-        ("messages::a_server_that_is_down_is_waited_for", || {
-            server_down().boxed()
+        ("messages::an_export_without_endpoints_is_waited_for", || no_endpoints().boxed()),
+        ("messages::a_wrong_context_is_said_in_one_line", || wrong_context().boxed()),
+        ("messages::a_server_that_is_down_is_waited_for", || server_down().boxed()),
+        ("messages::missing_rights_are_said_and_waited_for", || missing_rights().boxed()),
+        ("messages::a_server_that_is_not_kcp_is_said_in_one_line", || not_kcp().boxed()),
+        ("messages::a_virtual_workspace_url_serves_without_the_slice", || server_url().boxed()),
+        ("messages::on_kubernetes_the_server_url_replaces_the_host", || {
+            server_url_on_kubernetes().boxed()
         }),
-        ("messages::missing_rights_are_said_and_waited_for", || {
-            missing_rights().boxed()
-        }),
-        (
-            "messages::a_server_that_is_not_kcp_is_said_in_one_line",
-            || not_kcp().boxed(),
-        ),
-        (
-            "messages::a_virtual_workspace_url_serves_without_the_slice",
-            || server_url().boxed(),
-        ),
-        (
-            "messages::on_kubernetes_the_server_url_replaces_the_host",
-            || server_url_on_kubernetes().boxed(),
-        ),
     ]
 }
 
@@ -69,10 +52,7 @@ async fn wrong_flags() -> Result<()> {
         let (code, output) = Backend::run_to_end(&stack::unique("wrong-flag"), flags).await?;
         ensure!(code == Some(1), "{flag}: exit code {code:?}\n{output}");
         let lines: Vec<&str> = output.lines().collect();
-        ensure!(
-            lines.len() == 1 && lines[0].starts_with("error: "),
-            "{flag}: {output}"
-        );
+        ensure!(lines.len() == 1 && lines[0].starts_with("error: "), "{flag}: {output}");
         ensure!(lines[0].contains(expected), "{flag}: {output}");
     }
     Ok(())
@@ -83,35 +63,22 @@ async fn wrong_flags() -> Result<()> {
 async fn said_once(backend: &Backend, expected: &str) -> Result<()> {
     let what = format!("/readyz to name {expected:?} after several tries");
     eventually(&what, SOON, async || {
-        let (code, body) = backend
-            .get("/readyz")
-            .await
-            .map_err(|error| format!("{error:#}"))?;
+        let (code, body) = backend.get("/readyz").await.map_err(|error| format!("{error:#}"))?;
         if code != 503 || !body.contains(expected) {
             return Err(format!("{code} {body}"));
         }
-        let (_, metrics) = backend
-            .get("/metrics")
-            .await
-            .map_err(|error| format!("{error:#}"))?;
+        let (_, metrics) = backend.get("/metrics").await.map_err(|error| format!("{error:#}"))?;
         let tries: u64 = metrics
             .lines()
             .filter(|line| line.starts_with("kube_bind_backend_api_requests_total"))
             .filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
             .sum();
-        if tries < 3 {
-            Err(format!("{tries} tries"))
-        } else {
-            Ok(())
-        }
+        if tries < 3 { Err(format!("{tries} tries")) } else { Ok(()) }
     })
     .await
     .map_err(|error| backend.fail(format!("{error:#}")))?;
     let output = backend.output()?;
-    let lines = output
-        .lines()
-        .filter(|line| line.contains(expected))
-        .count();
+    let lines = output.lines().filter(|line| line.contains(expected)).count();
     ensure!(lines == 1, "said {lines} times:\n{output}");
     Ok(())
 }
@@ -121,26 +88,16 @@ async fn no_endpoints() -> Result<()> {
     let admin = kcp.client(&export.cluster).await?;
     manifest::apply_dir(&admin, &dirs::project().join("kcp"), "default").await?;
     let flags = [
-        format!(
-            "--kubeconfig={}",
-            kcp.kubeconfig_file(&export.cluster)?.display()
-        ),
+        format!("--kubeconfig={}", kcp.kubeconfig_file(&export.cluster)?.display()),
         "--multicluster-runtime-provider=kcp".to_owned(),
         "--frontend-disabled=true".to_owned(),
     ];
     let backend = Backend::start(&stack::unique("bare-export"), flags.clone()).await?;
     let waiting = "has no endpoint yet";
-    ensure!(
-        backend.output()?.matches(waiting).count() == 1,
-        "{}",
-        backend.output()?
-    );
+    ensure!(backend.output()?.matches(waiting).count() == 1, "{}", backend.output()?);
 
-    let tenant = kcp
-        .create_workspace("root", &stack::unique("first-tenant"))
-        .await?;
-    kcp.bind_export(&tenant, &export.path, provider::EXPORT, Claims::All)
-        .await?;
+    let tenant = kcp.create_workspace("root", &stack::unique("first-tenant")).await?;
+    kcp.bind_export(&tenant, &export.path, provider::EXPORT, Claims::All).await?;
     let provider = Provider::of(kcp.clone(), export, flags.to_vec(), backend);
     provider.served(&tenant).await?;
     let admin = kcp.client(&tenant.cluster).await?;
@@ -151,20 +108,15 @@ async fn no_endpoints() -> Result<()> {
 async fn wrong_context() -> Result<()> {
     let (kcp, elsewhere) = stack::workspace("elsewhere").await?;
     let flags = [
-        format!(
-            "--kubeconfig={}",
-            kcp.kubeconfig_file(&elsewhere.cluster)?.display()
-        ),
+        format!("--kubeconfig={}", kcp.kubeconfig_file(&elsewhere.cluster)?.display()),
         "--multicluster-runtime-provider=kcp".to_owned(),
         "--frontend-disabled=true".to_owned(),
     ];
     let backend = Backend::launch(&stack::unique("elsewhere"), flags).await?;
     let expected = "there is no APIExportEndpointSlice kube-bind.io";
-    eventually("/readyz to name the slice", SOON, async || {
-        match backend.get("/readyz").await {
-            Ok((503, body)) if body.contains(expected) => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
+    eventually("/readyz to name the slice", SOON, async || match backend.get("/readyz").await {
+        Ok((503, body)) if body.contains(expected) => Ok(()),
+        other => Err(format!("{other:?}")),
     })
     .await?;
     let output = backend.output()?;
@@ -193,22 +145,16 @@ async fn missing_rights() -> Result<()> {
     let name = stack::unique("rightless");
     let (export, flags) = provider::init(&kcp, &name).await?;
     let admin = kcp.client(&export.cluster).await?;
-    let bindings = resource(
-        "rbac.authorization.k8s.io",
-        "v1",
-        "ClusterRoleBinding",
-        "clusterrolebindings",
-    );
+    let bindings =
+        resource("rbac.authorization.k8s.io", "v1", "ClusterRoleBinding", "clusterrolebindings");
     let api = object::api(&admin, &bindings, None);
     let mut binding = api.get("kube-bind-backend").await?;
-    api.delete("kube-bind-backend", &kube::api::DeleteParams::default())
-        .await?;
+    api.delete("kube-bind-backend", &kube::api::DeleteParams::default()).await?;
     let backend = Backend::launch(&name, flags).await?;
     said_once(&backend, "may not read APIExportEndpointSlice").await?;
     binding.metadata.resource_version = None;
     binding.metadata.uid = None;
-    api.create(&kube::api::PostParams::default(), &binding)
-        .await?;
+    api.create(&kube::api::PostParams::default(), &binding).await?;
     backend.ready().await
 }
 
@@ -237,11 +183,7 @@ async fn server_url() -> Result<()> {
     let admin = kcp.client(&tenant.cluster).await?;
     let bound = binding::bind(&admin, &binding::Request::new("consumer", "consumer")).await?;
     let expected = format!("{}/clusters/{}", kcp.url(), tenant.cluster);
-    ensure!(
-        bound.consumer.server() == expected,
-        "{}",
-        bound.consumer.server()
-    );
+    ensure!(bound.consumer.server() == expected, "{}", bound.consumer.server());
     Ok(())
 }
 
@@ -265,10 +207,7 @@ async fn server_url_on_kubernetes() -> Result<()> {
     let bound = binding::bind(&admin, &binding::Request::new("consumer", "consumer")).await;
     let bound = bound.map_err(|error| backend.fail(format!("{error:#}")))?;
     let secrets = object::api(&admin, &core("Secret"), Some(bound.consumer.namespace()));
-    secrets
-        .get("kubeconfig")
-        .await
-        .context("the kubeconfig Secret")?;
+    secrets.get("kubeconfig").await.context("the kubeconfig Secret")?;
     ensure!(bound.request.data["status"]["phase"] == json!("Succeeded"));
     drop(backend);
     kubernetes.kill().await

@@ -123,11 +123,7 @@ pub struct ClaimSelector {
 #[serde(rename_all = "camelCase")]
 pub struct ApiBindingStatus {
     /// Logical cluster of the export.
-    #[serde(
-        rename = "apiExportClusterName",
-        default,
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "apiExportClusterName", default, skip_serializing_if = "Option::is_none")]
     pub api_export_cluster_name: Option<String>,
     /// The resources that the workspace got.
     #[serde(
@@ -189,11 +185,7 @@ pub struct BoundResourceSchema {
     /// Name of the [`ApiResourceSchema`] in the export's workspace.
     pub name: String,
     /// Its UID.
-    #[serde(
-        rename = "UID",
-        default,
-        deserialize_with = "crate::api::wire::or_default"
-    )]
+    #[serde(rename = "UID", default, deserialize_with = "crate::api::wire::or_default")]
     pub uid: String,
     /// Identity of the export, which tells our own export from others.
     #[serde(default, deserialize_with = "crate::api::wire::or_default")]

@@ -56,10 +56,7 @@ mod tests {
             verbs: vec!["*".into()],
             ..PermissionClaim::default()
         };
-        let selector = ClaimSelector {
-            match_all: true,
-            ..ClaimSelector::default()
-        };
+        let selector = ClaimSelector { match_all: true, ..ClaimSelector::default() };
         let expected = AcceptableClaim {
             claim: ScopedClaim { claim, selector },
             state: CLAIM_ACCEPTED.into(),
@@ -85,10 +82,7 @@ mod tests {
             "status": { "URL": "https://host/clusters/abc", "phase": "Ready" },
         }))
         .unwrap();
-        assert_eq!(
-            cluster.status.unwrap().url.as_deref(),
-            Some("https://host/clusters/abc")
-        );
+        assert_eq!(cluster.status.unwrap().url.as_deref(), Some("https://host/clusters/abc"));
     }
 
     #[test]
@@ -96,10 +90,7 @@ mod tests {
         assert_eq!(ApiBinding::plural(&()), "apibindings");
         assert_eq!(ApiExport::plural(&()), "apiexports");
         assert_eq!(ApiResourceSchema::plural(&()), "apiresourceschemas");
-        assert_eq!(
-            ApiExportEndpointSlice::plural(&()),
-            "apiexportendpointslices"
-        );
+        assert_eq!(ApiExportEndpointSlice::plural(&()), "apiexportendpointslices");
         assert_eq!(Workspace::plural(&()), "workspaces");
         assert_eq!(LogicalCluster::plural(&()), "logicalclusters");
     }

@@ -143,11 +143,7 @@ impl std::fmt::Debug for BindingResourceResponse {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BindingAuthentication {
     /// The session of an `OAuth2` code grant.
-    #[serde(
-        rename = "oauth2CodeGrant",
-        default,
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "oauth2CodeGrant", default, skip_serializing_if = "Option::is_none")]
     pub oauth2_code_grant: Option<CodeGrantSession>,
 }
 

@@ -165,11 +165,7 @@ impl std::fmt::Display for GroupResource {
     /// `<resource>.<group>`, the name of `CustomResourceDefinition`s and `BoundSchema`s, with `core`
     /// for the empty group (objects.md section 0).
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let group = if self.group.is_empty() {
-            "core"
-        } else {
-            &self.group
-        };
+        let group = if self.group.is_empty() { "core" } else { &self.group };
         write!(f, "{}.{group}", self.resource)
     }
 }
@@ -203,10 +199,7 @@ impl ResourceVersions {
     /// The resource without its versions.
     #[must_use]
     pub fn group_resource(&self) -> GroupResource {
-        GroupResource {
-            group: self.group.clone(),
-            resource: self.resource.clone(),
-        }
+        GroupResource { group: self.group.clone(), resource: self.resource.clone() }
     }
 }
 
@@ -232,10 +225,7 @@ impl PermissionClaim {
     /// The claimed resource.
     #[must_use]
     pub fn group_resource(&self) -> GroupResource {
-        GroupResource {
-            group: self.group.clone(),
-            resource: self.resource.clone(),
-        }
+        GroupResource { group: self.group.clone(), resource: self.resource.clone() }
     }
 }
 
@@ -321,9 +311,7 @@ pub struct NameRef {
 
 impl From<&str> for NameRef {
     fn from(name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-        }
+        Self { name: name.to_owned() }
     }
 }
 

@@ -10,10 +10,7 @@ fn unknown_flags_are_refused_with_a_suggestion() {
     assert!(error.to_string().contains("--consumer-scope"), "{error}");
     assert_eq!(error.exit_code(), 2);
     for unknown in ["--log-level=2", "--session-redis-addr=x", "word"] {
-        assert!(
-            matches!(parsed(&[HEADLESS, unknown]), Err(Error::Usage(_))),
-            "{unknown}"
-        );
+        assert!(matches!(parsed(&[HEADLESS, unknown]), Err(Error::Usage(_))), "{unknown}");
     }
 }
 
@@ -94,15 +91,9 @@ fn wrong_values_are_refused_naming_the_allowed_ones() {
 #[test]
 fn files_that_cannot_work_are_refused_naming_flag_and_path() {
     let message = refused(&[HEADLESS, "--kubeconfig=/nowhere/kc"]);
-    assert!(
-        message.starts_with("--kubeconfig: cannot read \"/nowhere/kc\": "),
-        "{message}"
-    );
+    assert!(message.starts_with("--kubeconfig: cannot read \"/nowhere/kc\": "), "{message}");
     let message = refused(&[HEADLESS, "--external-ca-file=/nowhere/ca"]);
-    assert!(
-        message.starts_with("--external-ca-file: cannot read \"/nowhere/ca\": "),
-        "{message}"
-    );
+    assert!(message.starts_with("--external-ca-file: cannot read \"/nowhere/ca\": "), "{message}");
     assert_eq!(
         refused(&[HEADLESS, "--external-ca-file=/dev/null"]),
         "--external-ca-file: \"/dev/null\" holds no certificate; name a PEM file with the CA of the API server"

@@ -38,17 +38,11 @@ fn the_yaml_is_byte_for_byte_that_of_the_go_backend() {
 
 #[test]
 fn optional_fields_stand_where_the_go_backend_puts_them() {
-    let with_name = Kubeconfig {
-        ca_data: None,
-        tls_server_name: Some("kcp.internal".to_owned()),
-        ..golden()
-    };
+    let with_name =
+        Kubeconfig { ca_data: None, tls_server_name: Some("kcp.internal".to_owned()), ..golden() };
     let expected = GOLDEN
         .replace("    certificate-authority-data: UEVNIG9mIHRoZSBDQQ==\n", "")
-        .replace(
-            "28rwq3skw0u9rkqq\n",
-            "28rwq3skw0u9rkqq\n    tls-server-name: kcp.internal\n",
-        );
+        .replace("28rwq3skw0u9rkqq\n", "28rwq3skw0u9rkqq\n    tls-server-name: kcp.internal\n");
     assert_eq!(with_name.to_yaml().expose_secret(), expected);
 }
 
@@ -77,36 +71,17 @@ fn another_writer_of_the_same_values_gives_the_same_access() {
             "tls-server-name":"","certificate-authority-data":"UEVNIG9mIHRoZSBDQQ=="}}],
         "contexts":[{"name":"x","context":{"user":"u","cluster":"c","namespace":"kube-bind-11p3ppvf18xmo"}}],
         "current-context":"x"}"#;
-    assert!(
-        Kubeconfig::parse(json.as_bytes())
-            .unwrap()
-            .same_access(&golden())
-    );
+    assert!(Kubeconfig::parse(json.as_bytes()).unwrap().same_access(&golden()));
 }
 
 #[test]
 fn any_changed_value_is_another_access() {
     let changed = [
-        Kubeconfig {
-            server: "https://x".to_owned(),
-            ..golden()
-        },
-        Kubeconfig {
-            ca_data: None,
-            ..golden()
-        },
-        Kubeconfig {
-            tls_server_name: Some("x".to_owned()),
-            ..golden()
-        },
-        Kubeconfig {
-            namespace: "x".to_owned(),
-            ..golden()
-        },
-        Kubeconfig {
-            token: SecretString::from("x".to_owned()),
-            ..golden()
-        },
+        Kubeconfig { server: "https://x".to_owned(), ..golden() },
+        Kubeconfig { ca_data: None, ..golden() },
+        Kubeconfig { tls_server_name: Some("x".to_owned()), ..golden() },
+        Kubeconfig { namespace: "x".to_owned(), ..golden() },
+        Kubeconfig { token: SecretString::from("x".to_owned()), ..golden() },
     ];
     assert!(changed.iter().all(|other| !golden().same_access(other)));
     assert!(golden().same_access(&golden()));
@@ -118,62 +93,22 @@ fn everything_but_the_five_values_is_refused() {
     let cluster =
         "its cluster may have server, certificate-authority-data and tls-server-name only";
     for (from, to, expected) in [
-        (
-            "    token:",
-            "    exec: {command: sh}\n    token:",
-            only_token,
-        ),
-        (
-            "    token:",
-            "    auth-provider: {name: gcp}\n    token:",
-            only_token,
-        ),
-        (
-            "    token:",
-            "    tokenFile: /etc/passwd\n    token:",
-            only_token,
-        ),
-        (
-            "    token:",
-            "    client-key-data: eA==\n    token:",
-            only_token,
-        ),
-        (
-            "    server:",
-            "    insecure-skip-tls-verify: true\n    server:",
-            cluster,
-        ),
-        (
-            "    server:",
-            "    proxy-url: http://p\n    server:",
-            cluster,
-        ),
-        (
-            "    server:",
-            "    certificate-authority: /ca\n    server:",
-            cluster,
-        ),
+        ("    token:", "    exec: {command: sh}\n    token:", only_token),
+        ("    token:", "    auth-provider: {name: gcp}\n    token:", only_token),
+        ("    token:", "    tokenFile: /etc/passwd\n    token:", only_token),
+        ("    token:", "    client-key-data: eA==\n    token:", only_token),
+        ("    server:", "    insecure-skip-tls-verify: true\n    server:", cluster),
+        ("    server:", "    proxy-url: http://p\n    server:", cluster),
+        ("    server:", "    certificate-authority: /ca\n    server:", cluster),
         ("UEVN", "*", "its certificate-authority-data is not base64"),
-        (
-            "kind: Config",
-            "kind: Secret",
-            "it is not of kind Config, version v1",
-        ),
+        ("kind: Config", "kind: Secret", "it is not of kind Config, version v1"),
         (
             "current-context: default",
             "current-context: other",
             "its current context does not name its cluster and user",
         ),
-        (
-            "eyJhbGciOi.eyJpc3-MiOi_.c2ln",
-            "\"\"",
-            "its user has no token",
-        ),
-        (
-            "users:\n",
-            "users:\n- name: b\n  user: {}\n",
-            "it must have exactly one user",
-        ),
+        ("eyJhbGciOi.eyJpc3-MiOi_.c2ln", "\"\"", "its user has no token"),
+        ("users:\n", "users:\n- name: b\n  user: {}\n", "it must have exactly one user"),
         (
             "kind: Config",
             "kind: Config\nextensions: []",
@@ -181,11 +116,7 @@ fn everything_but_the_five_values_is_refused() {
         ),
     ] {
         let yaml = GOLDEN.replace(from, to).replace(": *", ": \"*");
-        let yaml = if from == "UEVN" {
-            yaml.replace("QQ==", "QQ==\"")
-        } else {
-            yaml
-        };
+        let yaml = if from == "UEVN" { yaml.replace("QQ==", "QQ==\"") } else { yaml };
         assert_eq!(
             Kubeconfig::parse(yaml.as_bytes()).unwrap_err(),
             Error::Shape(expected),
@@ -209,10 +140,7 @@ fn malformed_and_oversized_input_is_refused_without_quoting_it() {
         assert!(!format!("{error} {error:?}").contains("s3cret"), "{yaml}");
     }
     let deep = "[".repeat(5000);
-    assert!(matches!(
-        Kubeconfig::parse(deep.as_bytes()),
-        Err(Error::Malformed { .. })
-    ));
+    assert!(matches!(Kubeconfig::parse(deep.as_bytes()), Err(Error::Malformed { .. })));
     assert_eq!(
         Kubeconfig::parse(&vec![b' '; MAX_BYTES + 1]).unwrap_err(),
         Error::TooLarge(MAX_BYTES + 1)

@@ -22,10 +22,7 @@ fn scripted(exchanges: Vec<Exchange>) -> (Workspace, Arc<Mutex<VecDeque<Exchange
             let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
             let next = served.lock().unwrap().pop_front();
             let Exchange(method, path, expected, status, answer) = next.unwrap();
-            assert_eq!(
-                (parts.method, parts.uri.path(), body),
-                (method, path, expected)
-            );
+            assert_eq!((parts.method, parts.uri.path(), body), (method, path, expected));
             let response = Response::builder()
                 .status(status)
                 .body(Body::from(answer.to_string().into_bytes()));
@@ -82,13 +79,7 @@ async fn a_missing_object_is_created() {
     let wanted = export("v2", None);
     let script = vec![
         read(404, status(404, "NotFound")),
-        Exchange(
-            Method::POST,
-            EXPORTS,
-            wanted.clone(),
-            201,
-            export("v2", Some("1")),
-        ),
+        Exchange(Method::POST, EXPORTS, wanted.clone(), 201, export("v2", Some("1"))),
     ];
     assert_eq!(played(&wanted, script).await.unwrap(), Outcome::Created);
 }
@@ -98,13 +89,7 @@ async fn an_object_that_another_run_created_meanwhile_is_taken_as_it_is() {
     let wanted = export("v2", None);
     let script = vec![
         read(404, status(404, "NotFound")),
-        Exchange(
-            Method::POST,
-            EXPORTS,
-            wanted.clone(),
-            409,
-            status(409, "AlreadyExists"),
-        ),
+        Exchange(Method::POST, EXPORTS, wanted.clone(), 409, status(409, "AlreadyExists")),
         read(200, export("v2", Some("1"))),
     ];
     assert_eq!(played(&wanted, script).await.unwrap(), Outcome::Unchanged);
@@ -113,13 +98,7 @@ async fn an_object_that_another_run_created_meanwhile_is_taken_as_it_is() {
 #[tokio::test]
 async fn a_stale_update_is_made_again_on_what_the_other_writer_left() {
     let put = |version, code, answer| {
-        Exchange(
-            Method::PUT,
-            EXPORT,
-            export("v2", Some(version)),
-            code,
-            answer,
-        )
+        Exchange(Method::PUT, EXPORT, export("v2", Some(version)), code, answer)
     };
     let script = vec![
         read(200, export("v1", Some("1"))),
@@ -137,13 +116,7 @@ async fn an_object_that_others_keep_changing_is_given_up() {
     for _ in 0..CONFLICTS {
         let stale = export("v2", Some("1"));
         script.push(read(200, export("v1", Some("1"))));
-        script.push(Exchange(
-            Method::PUT,
-            EXPORT,
-            stale,
-            409,
-            status(409, "Conflict"),
-        ));
+        script.push(Exchange(Method::PUT, EXPORT, stale, 409, status(409, "Conflict")));
     }
     let error = played(&export("v2", None), script).await.unwrap_err();
     assert_eq!(
@@ -156,13 +129,7 @@ async fn an_object_that_others_keep_changing_is_given_up() {
 async fn a_refused_update_is_told_with_object_workspace_and_next_step() {
     let script = vec![
         read(200, export("v1", Some("1"))),
-        Exchange(
-            Method::PUT,
-            EXPORT,
-            export("v2", Some("1")),
-            403,
-            status(403, "no"),
-        ),
+        Exchange(Method::PUT, EXPORT, export("v2", Some("1")), 403, status(403, "no")),
     ];
     let error = played(&export("v2", None), script).await.unwrap_err();
     assert_eq!(
@@ -179,13 +146,7 @@ async fn a_schema_with_another_content_is_refused_without_a_write() {
         json!({"apiVersion": "apis.kcp.io/v1alpha1", "kind": "APIResourceSchema",
             "metadata": {"name": "s"}, "spec": {"scope": scope}})
     };
-    let script = vec![Exchange(
-        Method::GET,
-        path,
-        Value::Null,
-        200,
-        schema("Cluster"),
-    )];
+    let script = vec![Exchange(Method::GET, path, Value::Null, 200, schema("Cluster"))];
     let error = played(&schema("Namespaced"), script).await.unwrap_err();
     assert!(matches!(error, Error::Immutable { .. }), "{error}");
 }

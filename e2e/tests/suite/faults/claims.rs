@@ -26,18 +26,15 @@ const WITHOUT_SECRETS: &[&str] = &[
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
-        (
-            "faults::claims_accepted_with_a_star_or_verb_by_verb_both_work",
-            || claims_accepted_with_a_star_or_verb_by_verb_both_work().boxed(),
-        ),
-        (
-            "faults::a_claim_that_is_not_accepted_stops_only_its_workspace",
-            || a_claim_that_is_not_accepted_stops_only_its_workspace().boxed(),
-        ),
-        (
-            "faults::a_claim_that_is_withdrawn_costs_no_consumer_anything",
-            || a_claim_that_is_withdrawn_costs_no_consumer_anything().boxed(),
-        ),
+        ("faults::claims_accepted_with_a_star_or_verb_by_verb_both_work", || {
+            claims_accepted_with_a_star_or_verb_by_verb_both_work().boxed()
+        }),
+        ("faults::a_claim_that_is_not_accepted_stops_only_its_workspace", || {
+            a_claim_that_is_not_accepted_stops_only_its_workspace().boxed()
+        }),
+        ("faults::a_claim_that_is_withdrawn_costs_no_consumer_anything", || {
+            a_claim_that_is_withdrawn_costs_no_consumer_anything().boxed()
+        }),
     ]
 }
 
@@ -86,9 +83,7 @@ async fn one_without_secrets(provider: &Provider) -> Result<()> {
     refused(&poor.admin, "bind", "Forbidden").await?;
 
     poor.decide(&["secrets"], "Accepted").await?;
-    binding::finished(&poor.admin, &request)
-        .await
-        .context("after the claim was accepted")?;
+    binding::finished(&poor.admin, &request).await.context("after the claim was accepted")?;
     for kind in ["PermissionClaimsAccepted", "Ready"] {
         expect_cluster(&poor, &json!({"type": kind, "status": "True"})).await?;
     }
@@ -125,36 +120,22 @@ async fn withdrawn_claims(provider: &Provider) -> Result<()> {
         let writes = tenant.writes(provider, mark).await?;
         expect_requests(&writes, &["patch clusters.kube-bind.io/status /default"])
             .with_context(|| format!("after {missing} was withdrawn"))?;
-        ensure!(
-            self::owned(&tenant, namespace).await? == owned,
-            "objects of the consumer changed"
-        );
+        ensure!(self::owned(&tenant, namespace).await? == owned, "objects of the consumer changed");
     }
     // Its own kinds need no claim: the consumer is heard all the same.
     bound.consumer.heartbeat().await?;
     let api = bound.consumer.kube_bind("ClusterBinding");
-    object::wait_for(
-        &api,
-        "cluster",
-        "the heartbeat to be seen",
-        SOON,
-        |binding| says(binding, &json!({"type": "Healthy", "status": "True"})),
-    )
+    object::wait_for(&api, "cluster", "the heartbeat to be seen", SOON, |binding| {
+        says(binding, &json!({"type": "Healthy", "status": "True"}))
+    })
     .await?;
     expect_no_conditions(&other).await?;
 
     // Accepted again, everything is found again.
     tenant.decide(&[], "Accepted").await?;
-    expect_cluster(
-        &tenant,
-        &json!({"type": "PermissionClaimsAccepted", "status": "True"}),
-    )
-    .await?;
+    expect_cluster(&tenant, &json!({"type": "PermissionClaimsAccepted", "status": "True"})).await?;
     let again = binding::bind(&tenant.admin, &Request::new("again", "consumer")).await?;
-    ensure!(
-        again.kubeconfig == bound.kubeconfig,
-        "the consumer got a new kubeconfig"
-    );
+    ensure!(again.kubeconfig == bound.kubeconfig, "the consumer got a new kubeconfig");
     binding::bind(&tenant.admin, &Request::new("new", "new")).await?;
     Ok(())
 }
@@ -170,22 +151,11 @@ async fn owned(tenant: &Tenant, namespace: &str) -> Result<Vec<Value>> {
         (core("Secret"), Some(namespace), "kubeconfig"),
         (core("Secret"), Some("default"), "bind-binding-response"),
         (rbac("ClusterRole", "clusterroles"), None, "kube-binder"),
-        (
-            rbac("RoleBinding", "rolebindings"),
-            Some(namespace),
-            "kube-binder",
-        ),
-        (
-            object::kube_bind("ClusterBinding"),
-            Some(namespace),
-            "cluster",
-        ),
+        (rbac("RoleBinding", "rolebindings"), Some(namespace), "kube-binder"),
+        (object::kube_bind("ClusterBinding"), Some(namespace), "cluster"),
     ] {
         let api = object::api(&tenant.admin, &kind, namespace);
-        let object = api
-            .get(name)
-            .await
-            .with_context(|| format!("{} {name}", kind.kind))?;
+        let object = api.get(name).await.with_context(|| format!("{} {name}", kind.kind))?;
         contents.push(json!([
             kind.kind,
             object.metadata.uid,
@@ -212,24 +182,16 @@ async fn expect_missing(tenant: &Tenant, missing: &str) -> Result<()> {
 }
 
 async fn expect_cluster(tenant: &Tenant, condition: &Value) -> Result<()> {
-    let what = format!(
-        "Cluster default of {} to say {condition}",
-        tenant.workspace.path
-    );
+    let what = format!("Cluster default of {} to say {condition}", tenant.workspace.path);
     let clusters = tenant.kube_bind("Cluster");
-    object::wait_for(&clusters, "default", &what, SOON, |cluster| {
-        says(cluster, condition)
-    })
-    .await?;
+    object::wait_for(&clusters, "default", &what, SOON, |cluster| says(cluster, condition)).await?;
     Ok(())
 }
 
 async fn expect_no_conditions(tenant: &Tenant) -> Result<()> {
     let cluster = tenant.kube_bind("Cluster").get("default").await?;
     ensure!(
-        cluster.data["status"]["conditions"]
-            .as_array()
-            .is_none_or(Vec::is_empty),
+        cluster.data["status"]["conditions"].as_array().is_none_or(Vec::is_empty),
         "{}: {}",
         tenant.workspace.path,
         object::summary(&cluster)

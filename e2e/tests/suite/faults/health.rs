@@ -19,10 +19,9 @@ use crate::Test;
 const KIND: &str = "ClusterBinding";
 
 pub(crate) fn tests() -> Vec<Test> {
-    vec![(
-        "faults::health_follows_the_heartbeat_and_nobody_answers_himself",
-        || health_follows_the_heartbeat_and_nobody_answers_himself().boxed(),
-    )]
+    vec![("faults::health_follows_the_heartbeat_and_nobody_answers_himself", || {
+        health_follows_the_heartbeat_and_nobody_answers_himself().boxed()
+    })]
 }
 
 async fn health_follows_the_heartbeat_and_nobody_answers_himself() -> Result<()> {
@@ -35,23 +34,15 @@ async fn health(provider: &Provider) -> Result<()> {
     let tenant = Tenant::new(provider, "alive", Claims::All).await?;
     let bound = binding::bind(&tenant.admin, &Request::new("bind", "consumer")).await?;
     tenant.awaits_heartbeat(bound.consumer.namespace()).await?;
-    let write = format!(
-        "patch clusterbindings.kube-bind.io/status {}/cluster",
-        bound.consumer.namespace()
-    );
+    let write =
+        format!("patch clusterbindings.kube-bind.io/status {}/cluster", bound.consumer.namespace());
     let watches = bound.consumer.open_watches().await?;
-    let case = Case {
-        provider,
-        tenant: &tenant,
-        bound: &bound,
-        watches: &watches,
-    };
+    let case = Case { provider, tenant: &tenant, bound: &bound, watches: &watches };
 
     // The first heartbeat, in the konnector's own form; one answer, after which both writers agree.
     case.step(2, &[&write], async || {
         bound.consumer.heartbeat().await?;
-        case.wait(&json!({"type": "Healthy", "status": "True"}))
-            .await
+        case.wait(&json!({"type": "Healthy", "status": "True"})).await
     })
     .await
     .context("the first heartbeat")?;
@@ -61,13 +52,10 @@ async fn health(provider: &Provider) -> Result<()> {
         .context("a further heartbeat")?;
 
     // The deadline comes without an event: 2 x 2 s after the heartbeat was seen.
-    case.step(2, &[&write], async || case.times_out().await)
-        .await
-        .context("a missed heartbeat")?;
+    case.step(2, &[&write], async || case.times_out().await).await.context("a missed heartbeat")?;
     case.step(2, &[&write], async || {
         case.beat("5m0s").await?;
-        case.wait(&json!({"type": "Healthy", "status": "True"}))
-            .await?;
+        case.wait(&json!({"type": "Healthy", "status": "True"})).await?;
         case.wait(&json!({"type": "Ready", "status": "True"})).await
     })
     .await
@@ -104,16 +92,8 @@ impl Case<'_> {
         step().await?;
         expect_requests(&self.tenant.writes(self.provider, audit).await?, writes)?;
         let seen = self.watches.quiet(mark, KIND, PAUSE, SOON).await?;
-        let texts: Vec<String> = seen
-            .iter()
-            .map(|event| object::summary(&event.object))
-            .collect();
-        ensure!(
-            seen.len() == events,
-            "{} events, not {events}:\n{}",
-            seen.len(),
-            texts.join("\n")
-        );
+        let texts: Vec<String> = seen.iter().map(|event| object::summary(&event.object)).collect();
+        ensure!(seen.len() == events, "{} events, not {events}:\n{}", seen.len(), texts.join("\n"));
         Ok(())
     }
 
@@ -138,9 +118,7 @@ impl Case<'_> {
         let began = Instant::now();
         let beat = self.beat("2s").await?;
         let written = began.elapsed();
-        let last = beat.data["status"]["lastHeartbeatTime"]
-            .as_str()
-            .unwrap_or_default();
+        let last = beat.data["status"]["lastHeartbeatTime"].as_str().unwrap_or_default();
         let timeout = |kind: &str| {
             json!({
                 "type": kind, "status": "False", "severity": "Error", "reason": "HeartbeatTimeout",
@@ -189,17 +167,12 @@ impl Case<'_> {
     async fn wait(&self, condition: &Value) -> Result<()> {
         let api = self.bound.consumer.kube_bind(KIND);
         let what = format!("the condition {condition}");
-        object::wait_for(&api, "cluster", &what, SOON, |binding| {
-            says(binding, condition)
-        })
-        .await?;
+        object::wait_for(&api, "cluster", &what, SOON, |binding| says(binding, condition)).await?;
         Ok(())
     }
 }
 
 /// As heartbeats have it: whole seconds.
 fn now() -> String {
-    jiff::Timestamp::now()
-        .strftime("%Y-%m-%dT%H:%M:%SZ")
-        .to_string()
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

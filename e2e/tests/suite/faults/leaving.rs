@@ -21,22 +21,18 @@ const PENDING: [&str; 5] = ["one", "two", "three", "four", "five"];
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
-        (
-            "faults::a_workspace_that_unbinds_in_the_middle_of_binds_is_not_held_up",
-            || a_workspace_that_unbinds_in_the_middle_of_binds_is_not_held_up().boxed(),
-        ),
-        (
-            "faults::a_workspace_that_unbinds_mid_way_is_not_held_up",
-            || a_workspace_that_unbinds_mid_way_is_not_held_up().boxed(),
-        ),
-        (
-            "faults::a_workspace_that_is_deleted_mid_way_is_not_held_up",
-            || a_workspace_that_is_deleted_mid_way_is_not_held_up().boxed(),
-        ),
-        (
-            "faults::a_workspace_that_unbinds_and_binds_again_gets_what_it_had",
-            || a_workspace_that_unbinds_and_binds_again_gets_what_it_had().boxed(),
-        ),
+        ("faults::a_workspace_that_unbinds_in_the_middle_of_binds_is_not_held_up", || {
+            a_workspace_that_unbinds_in_the_middle_of_binds_is_not_held_up().boxed()
+        }),
+        ("faults::a_workspace_that_unbinds_mid_way_is_not_held_up", || {
+            a_workspace_that_unbinds_mid_way_is_not_held_up().boxed()
+        }),
+        ("faults::a_workspace_that_is_deleted_mid_way_is_not_held_up", || {
+            a_workspace_that_is_deleted_mid_way_is_not_held_up().boxed()
+        }),
+        ("faults::a_workspace_that_unbinds_and_binds_again_gets_what_it_had", || {
+            a_workspace_that_unbinds_and_binds_again_gets_what_it_had().boxed()
+        }),
     ]
 }
 
@@ -48,10 +44,7 @@ async fn a_workspace_that_unbinds_mid_way_is_not_held_up() -> Result<()> {
 
 async fn unbinds(provider: &Provider) -> Result<()> {
     let (leaving, staying, mark) = half_done(provider).await?;
-    leaving
-        .bindings()
-        .delete(EXPORT, &DeleteParams::default())
-        .await?;
+    leaving.bindings().delete(EXPORT, &DeleteParams::default()).await?;
     object::wait_gone(&leaving.bindings(), EXPORT, GONE).await?;
     left_alone(provider, &leaving, &staying, mark).await
 }
@@ -69,10 +62,7 @@ async fn storm(provider: &Provider) -> Result<()> {
     for name in PENDING {
         binding::create(&leaving.admin, &Request::new(name, name)).await?;
     }
-    leaving
-        .bindings()
-        .delete(EXPORT, &DeleteParams::default())
-        .await?;
+    leaving.bindings().delete(EXPORT, &DeleteParams::default()).await?;
     object::wait_gone(&leaving.bindings(), EXPORT, GONE).await?;
     left_alone(provider, &leaving, &staying, mark).await?;
     // However far they had come, they get there now.
@@ -136,10 +126,7 @@ async fn left_alone(
         "the backend deleted in a workspace that was leaving"
     );
     let late = leaving.writes(provider, gone).await?;
-    let accepted: Vec<_> = late
-        .into_iter()
-        .filter(|request| request.code < 300)
-        .collect();
+    let accepted: Vec<_> = late.into_iter().filter(|request| request.code < 300).collect();
     super::expect_requests(&accepted, &[]).context("after the workspace had gone")
 }
 
@@ -153,20 +140,14 @@ async fn binds_again(provider: &Provider) -> Result<()> {
     let tenant = Tenant::new(provider, "returning", Claims::All).await?;
     let first = binding::bind(&tenant.admin, &Request::new("bind", "consumer")).await?;
     for round in ["second", "third"] {
-        tenant
-            .bindings()
-            .delete(EXPORT, &DeleteParams::default())
-            .await?;
+        tenant.bindings().delete(EXPORT, &DeleteParams::default()).await?;
         object::wait_gone(&tenant.bindings(), EXPORT, GONE).await?;
         provider.bind(&tenant.workspace, Claims::All).await?;
         // The old request went with the APIBinding; one of the same name is a new one.
         let again = binding::bind(&tenant.admin, &Request::new("bind", "consumer"))
             .await
             .with_context(|| format!("the {round} bind"))?;
-        ensure!(
-            again.consumer.namespace() == first.consumer.namespace(),
-            "another namespace"
-        );
+        ensure!(again.consumer.namespace() == first.consumer.namespace(), "another namespace");
         ensure!(again.kubeconfig == first.kubeconfig, "another kubeconfig");
         again.check_secret(&tenant.admin).await?;
         again.consumer.check_rights(&[]).await?;

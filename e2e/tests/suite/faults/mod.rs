@@ -106,11 +106,7 @@ impl Tenant {
 }
 
 fn requests(admin: &Client) -> Api<DynamicObject> {
-    object::api(
-        admin,
-        &kube_bind("BindableResourcesRequest"),
-        Some("default"),
-    )
+    object::api(admin, &kube_bind("BindableResourcesRequest"), Some("default"))
 }
 
 /// Fails unless the requests are these, each as `<verb> <resource> <object>` with a success code.
@@ -118,11 +114,7 @@ fn expect_requests(requests: &[Request], expected: &[&str]) -> Result<()> {
     let seen: Vec<String> = requests
         .iter()
         .map(|r| {
-            let failed = if r.code < 300 {
-                String::new()
-            } else {
-                format!(" -> {}", r.code)
-            };
+            let failed = if r.code < 300 { String::new() } else { format!(" -> {}", r.code) };
             format!("{} {} {}{failed}", r.verb, r.resource, r.object)
         })
         .collect();
@@ -147,11 +139,7 @@ fn condition(object: &DynamicObject, kind: &str) -> Value {
 fn says(object: &DynamicObject, expected: &Value) -> Result<(), String> {
     let kind = expected["type"].as_str().unwrap_or_default();
     let found = condition(object, kind);
-    if found == *expected {
-        Ok(())
-    } else {
-        Err(format!("{kind} is {found}, not {expected}"))
-    }
+    if found == *expected { Ok(()) } else { Err(format!("{kind} is {found}, not {expected}")) }
 }
 
 /// Waits until a request is pending with `Ready` False for this reason. Returns it.

@@ -18,10 +18,9 @@ const ANNOTATIONS: usize = 256 << 10;
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
-        (
-            "faults::a_consumer_whose_namespace_is_going_is_bound_when_it_is_gone",
-            || a_consumer_whose_namespace_is_going_is_bound_when_it_is_gone().boxed(),
-        ),
+        ("faults::a_consumer_whose_namespace_is_going_is_bound_when_it_is_gone", || {
+            a_consumer_whose_namespace_is_going_is_bound_when_it_is_gone().boxed()
+        }),
         (
             "faults::a_template_that_does_not_exist_is_final_and_no_name_is_asked_for_that_is_none",
             || {
@@ -29,10 +28,9 @@ pub(crate) fn tests() -> Vec<Test> {
                     .boxed()
             },
         ),
-        (
-            "faults::a_bad_request_says_what_is_wrong_once_and_heals_when_it_is_edited",
-            || a_bad_request_says_what_is_wrong_once_and_heals_when_it_is_edited().boxed(),
-        ),
+        ("faults::a_bad_request_says_what_is_wrong_once_and_heals_when_it_is_edited", || {
+            a_bad_request_says_what_is_wrong_once_and_heals_when_it_is_edited().boxed()
+        }),
         ("faults::huge_and_half_empty_objects_are_harmless", || {
             huge_and_half_empty_objects_are_harmless().boxed()
         }),
@@ -67,10 +65,7 @@ async fn bad_requests(provider: &Provider) -> Result<()> {
         .context("beside bad requests")?;
     for (name, _, _, reason) in &cases {
         let request = refused(&tenant.admin, name, reason).await?;
-        let message = condition(&request, "Ready")["message"]
-            .as_str()
-            .unwrap_or_default()
-            .len();
+        let message = condition(&request, "Ready")["message"].as_str().unwrap_or_default().len();
         ensure!(message < 2_000, "{name}: a message of {message} bytes");
     }
     let ttl = tenant.requests().get("ttl").await?;
@@ -82,10 +77,7 @@ async fn bad_requests(provider: &Provider) -> Result<()> {
     let filter = Filter::backend().cluster(&tenant.workspace.cluster);
     let mut said = provider.kcp.audit().requests(mark, &filter)?;
     said.retain(|request| request.object == "default/ttl");
-    expect_requests(
-        &said,
-        &["patch bindableresourcesrequests.kube-bind.io/status default/ttl"],
-    )?;
+    expect_requests(&said, &["patch bindableresourcesrequests.kube-bind.io/status default/ttl"])?;
     for (name, _, good, _) in &cases {
         object::merge_patch(&tenant.requests(), name, &json!({"spec": good}), false).await?;
         binding::finished(&tenant.admin, &Request::new(name, name))
@@ -111,24 +103,9 @@ fn cases(long: &str) -> Vec<(&str, Value, Value, &str)> {
             json!({"ttlAfterFinished": null}),
             "InvalidRequest",
         ),
-        (
-            "nobody",
-            identity(""),
-            identity("somebody"),
-            "InvalidRequest",
-        ),
-        (
-            "control",
-            identity("a\nb"),
-            identity("a-b"),
-            "InvalidRequest",
-        ),
-        (
-            "long-identity",
-            identity(long),
-            identity("short"),
-            "InvalidRequest",
-        ),
+        ("nobody", identity(""), identity("somebody"), "InvalidRequest"),
+        ("control", identity("a\nb"), identity("a-b"), "InvalidRequest"),
+        ("long-identity", identity(long), identity("short"), "InvalidRequest"),
         // Refused by the API server: it would become an annotation of the contract namespace.
         (
             "author",
@@ -175,19 +152,10 @@ async fn no_templates(provider: &Provider) -> Result<()> {
     let tenant = Tenant::new(provider, "templates", Claims::All).await?;
     let mark = provider.kcp.audit().mark()?;
     let long = "x".repeat(100_000);
-    let names = [
-        "absent",
-        "../clusters/default",
-        "?limit=1",
-        "No Name",
-        &long,
-    ];
+    let names = ["absent", "../clusters/default", "?limit=1", "No Name", &long];
     for (index, template) in names.into_iter().enumerate() {
         let name = format!("bind-{index}");
-        let request = Request {
-            template: Some(template),
-            ..Request::new(&name, "consumer")
-        };
+        let request = Request { template: Some(template), ..Request::new(&name, "consumer") };
         binding::create(&tenant.admin, &request).await?;
         if template != "absent" {
             refused(&tenant.admin, &name, "InvalidRequest").await?;
@@ -229,23 +197,11 @@ async fn going(provider: &Provider) -> Result<()> {
     let held = json!({"metadata": {"name": "held", "finalizers": ["example.org/held"]}});
     object::create(&tenant.admin, &core("ConfigMap"), Some(namespace), held).await?;
     let namespaces = object::api(&tenant.admin, &core("Namespace"), None);
-    namespaces
-        .delete(namespace, &DeleteParams::default())
-        .await?;
+    namespaces.delete(namespace, &DeleteParams::default()).await?;
     let maps = object::api(&tenant.admin, &core("ConfigMap"), Some(namespace));
-    object::wait_for(
-        &maps,
-        "held",
-        "the last object of the namespace",
-        SOON,
-        |map| {
-            map.metadata
-                .deletion_timestamp
-                .as_ref()
-                .map(drop)
-                .ok_or_else(|| object::summary(map))
-        },
-    )
+    object::wait_for(&maps, "held", "the last object of the namespace", SOON, |map| {
+        map.metadata.deletion_timestamp.as_ref().map(drop).ok_or_else(|| object::summary(map))
+    })
     .await?;
     binding::bind(&tenant.admin, &Request::new("beside", "other")).await?;
     let request = Request::new("second", "consumer");
@@ -255,10 +211,7 @@ async fn going(provider: &Provider) -> Result<()> {
     object::merge_patch(&maps, "held", &free, false).await?;
     let again = binding::finished(&tenant.admin, &request).await?;
     ensure!(again.consumer.namespace() == namespace, "another namespace");
-    ensure!(
-        again.kubeconfig != bound.kubeconfig,
-        "a credential survived its namespace"
-    );
+    ensure!(again.kubeconfig != bound.kubeconfig, "a credential survived its namespace");
     again.check_secret(&tenant.admin).await?;
     Ok(())
 }
@@ -283,9 +236,7 @@ async fn odd_objects(provider: &Provider) -> Result<()> {
         })
     };
     ensure!(
-        object::create(&tenant.admin, &kind, Some("default"), huge(size + 1))
-            .await
-            .is_err(),
+        object::create(&tenant.admin, &kind, Some("default"), huge(size + 1)).await.is_err(),
         "this is not the largest object that the server takes"
     );
     // So large that kcp, which adds an annotation of its own, takes no further write of it.
@@ -306,10 +257,7 @@ async fn odd_objects(provider: &Provider) -> Result<()> {
     let gone = json!({"status": null});
     object::merge_patch(&requests, "empty", &gone, true).await?;
     let again = binding::finished(&tenant.admin, &Request::new("empty", "empty")).await?;
-    ensure!(
-        again.kubeconfig == empty.kubeconfig,
-        "the kubeconfig changed"
-    );
+    ensure!(again.kubeconfig == empty.kubeconfig, "the kubeconfig changed");
     let namespace = empty.consumer.namespace();
     let bindings = object::api(&tenant.admin, &kube_bind("ClusterBinding"), Some(namespace));
     object::merge_patch(&bindings, "cluster", &gone, true).await?;

@@ -13,10 +13,9 @@ use super::{SOON, Tenant, end, expect_requests, says};
 use crate::Test;
 
 pub(crate) fn tests() -> Vec<Test> {
-    vec![(
-        "faults::objects_of_the_same_name_in_two_workspaces_never_mix",
-        || objects_of_the_same_name_in_two_workspaces_never_mix().boxed(),
-    )]
+    vec![("faults::objects_of_the_same_name_in_two_workspaces_never_mix", || {
+        objects_of_the_same_name_in_two_workspaces_never_mix().boxed()
+    })]
 }
 
 async fn objects_of_the_same_name_in_two_workspaces_never_mix() -> Result<()> {
@@ -29,20 +28,12 @@ async fn twins(provider: &Provider) -> Result<()> {
     let request = Request::new("bind", "the-same-consumer");
     let left = Tenant::new(provider, "left", Claims::All).await?;
     let right = Tenant::new(provider, "right", Claims::All).await?;
-    let (one, two) = tokio::join!(
-        binding::bind(&left.admin, &request),
-        binding::bind(&right.admin, &request)
-    );
+    let (one, two) =
+        tokio::join!(binding::bind(&left.admin, &request), binding::bind(&right.admin, &request));
     let (one, two) = (one?, two?);
     let namespace = one.consumer.namespace();
-    ensure!(
-        two.consumer.namespace() == namespace,
-        "the same identity, but another namespace"
-    );
-    ensure!(
-        one.kubeconfig != two.kubeconfig,
-        "both workspaces issued the same credential"
-    );
+    ensure!(two.consumer.namespace() == namespace, "the same identity, but another namespace");
+    ensure!(one.kubeconfig != two.kubeconfig, "both workspaces issued the same credential");
     for (tenant, bound) in [(&left, &one), (&right, &two)] {
         let server = bound.consumer.server();
         ensure!(
@@ -62,14 +53,8 @@ async fn twins(provider: &Provider) -> Result<()> {
         ensure!(before == after, "changed from\n{before}\nto\n{after}");
     }
     let again = binding::bind(&right.admin, &Request::new("again", "the-same-consumer")).await?;
-    ensure!(
-        again.kubeconfig == two.kubeconfig,
-        "the other consumer got a new kubeconfig"
-    );
-    two.consumer
-        .heartbeat()
-        .await
-        .context("the other consumer was not to be cut off")?;
+    ensure!(again.kubeconfig == two.kubeconfig, "the other consumer got a new kubeconfig");
+    two.consumer.heartbeat().await.context("the other consumer was not to be cut off")?;
     Ok(())
 }
 
@@ -78,35 +63,20 @@ async fn change_and_delete(tenant: &Tenant, bound: &Bound) -> Result<()> {
     let namespace = bound.consumer.namespace();
     bound.consumer.heartbeat().await?;
     let bindings = object::api(&tenant.admin, &kube_bind("ClusterBinding"), Some(namespace));
-    object::wait_for(
-        &bindings,
-        "cluster",
-        "the heartbeat to be seen",
-        SOON,
-        |binding| says(binding, &json!({"type": "Healthy", "status": "True"})),
-    )
+    object::wait_for(&bindings, "cluster", "the heartbeat to be seen", SOON, |binding| {
+        says(binding, &json!({"type": "Healthy", "status": "True"}))
+    })
     .await?;
     let note = json!({"metadata": {"annotations": {"example.org/note": "left"}}});
     object::merge_patch(&bindings, "cluster", &note, false).await?;
-    tenant
-        .requests()
-        .delete("bind", &DeleteParams::default())
-        .await?;
+    tenant.requests().delete("bind", &DeleteParams::default()).await?;
     object::wait_gone(&tenant.requests(), "bind", SOON).await?;
     let namespaces = object::api(&tenant.admin, &core("Namespace"), None);
-    namespaces
-        .delete(namespace, &DeleteParams::default())
-        .await?;
+    namespaces.delete(namespace, &DeleteParams::default()).await?;
     object::wait_gone(&namespaces, namespace, SOON).await?;
     let again = binding::bind(&tenant.admin, &Request::new("bind", "the-same-consumer")).await?;
-    ensure!(
-        again.consumer.namespace() == namespace,
-        "the namespace got another name"
-    );
-    ensure!(
-        again.kubeconfig != bound.kubeconfig,
-        "a credential survived its namespace"
-    );
+    ensure!(again.consumer.namespace() == namespace, "the namespace got another name");
+    ensure!(again.kubeconfig != bound.kubeconfig, "a credential survived its namespace");
     Ok(())
 }
 
@@ -121,24 +91,13 @@ async fn everything(tenant: &Tenant, namespace: &str) -> Result<Vec<Value>> {
         (core("Secret"), Some(namespace), "kube-binder"),
         (core("Secret"), Some(namespace), "kubeconfig"),
         (rbac("ClusterRole", "clusterroles"), None, "kube-binder"),
-        (
-            rbac("RoleBinding", "rolebindings"),
-            Some(namespace),
-            "kube-binder",
-        ),
+        (rbac("RoleBinding", "rolebindings"), Some(namespace), "kube-binder"),
         (kube_bind("ClusterBinding"), Some(namespace), "cluster"),
-        (
-            kube_bind("BindableResourcesRequest"),
-            Some("default"),
-            "bind",
-        ),
+        (kube_bind("BindableResourcesRequest"), Some("default"), "bind"),
         (core("Secret"), Some("default"), "bind-binding-response"),
     ] {
         let api = object::api(&tenant.admin, &kind, namespace);
-        let object = api
-            .get(name)
-            .await
-            .with_context(|| format!("{} {name}", kind.kind))?;
+        let object = api.get(name).await.with_context(|| format!("{} {name}", kind.kind))?;
         objects.push(serde_json::to_value(object)?);
     }
     Ok(objects)

@@ -21,10 +21,9 @@ const METRIC: &str =
     "kube_bind_backend_unreadable_objects_total{kind=\"BindableResourcesRequest\"}";
 
 pub(crate) fn tests() -> Vec<Test> {
-    vec![(
-        "faults::an_object_that_cannot_be_decoded_stops_only_itself",
-        || an_object_that_cannot_be_decoded_stops_only_itself().boxed(),
-    )]
+    vec![("faults::an_object_that_cannot_be_decoded_stops_only_itself", || {
+        an_object_that_cannot_be_decoded_stops_only_itself().boxed()
+    })]
 }
 
 async fn an_object_that_cannot_be_decoded_stops_only_itself() -> Result<()> {
@@ -74,50 +73,32 @@ async fn unreadable(admin: &Client, backend: &mut Backend) -> Result<()> {
         json!({"spec": {"clusterIdentity": {"identity": "bad"}, "author": "e2e@example.org"}});
     let request = Request::new("bad", "bad");
     object::merge_patch(&requests(admin), "bad", &good, false).await?;
-    let first = binding::finished(admin, &request)
-        .await
-        .context("after it was corrected")?;
+    let first = binding::finished(admin, &request).await.context("after it was corrected")?;
     let worse = json!({"spec": {"author": {"name": "nobody"}}});
     object::merge_patch(&requests(admin), "bad", &worse, false).await?;
     seen(backend, 2).await?;
     object::merge_patch(&requests(admin), "bad", &json!({"status": null}), true).await?;
     seen(backend, 3).await?;
     object::merge_patch(&requests(admin), "bad", &good, false).await?;
-    let second = binding::finished(admin, &request)
-        .await
-        .context("after it was corrected again")?;
-    ensure!(
-        first.kubeconfig == second.kubeconfig,
-        "the kubeconfig changed"
-    );
+    let second =
+        binding::finished(admin, &request).await.context("after it was corrected again")?;
+    ensure!(first.kubeconfig == second.kubeconfig, "the kubeconfig changed");
     Ok(())
 }
 
 /// Waits until this many events of objects that cannot be decoded have been counted, and the object was named.
 async fn seen(backend: &Backend, count: u32) -> Result<()> {
-    eventually(
-        "the object to be skipped and counted",
-        Duration::from_secs(30),
-        async || {
-            let (_, metrics) = backend.get("/metrics").await?;
-            let line = metrics.lines().find(|line| line.starts_with(METRIC));
-            ensure!(
-                line == Some(format!("{METRIC} {count}").as_str()),
-                "{line:?}"
-            );
-            anyhow::Ok(())
-        },
-    )
+    eventually("the object to be skipped and counted", Duration::from_secs(30), async || {
+        let (_, metrics) = backend.get("/metrics").await?;
+        let line = metrics.lines().find(|line| line.starts_with(METRIC));
+        ensure!(line == Some(format!("{METRIC} {count}").as_str()), "{line:?}");
+        anyhow::Ok(())
+    })
     .await?;
     let output = backend.output()?;
-    let line = output
-        .lines()
-        .find(|line| line.contains("cannot be decoded"));
+    let line = output.lines().find(|line| line.contains("cannot be decoded"));
     let line = line.context("the log does not say it")?;
-    ensure!(
-        line.contains("name=\"bad\"") && line.contains("namespace=\"default\""),
-        "{line}"
-    );
+    ensure!(line.contains("name=\"bad\"") && line.contains("namespace=\"default\""), "{line}");
     Ok(())
 }
 
@@ -132,9 +113,7 @@ async fn relax(admin: &Client) -> Result<()> {
     let crds = object::api(admin, &kind, None);
     let name = "bindableresourcesrequests.kube-bind.io";
     let mut crd = crds.get(name).await?;
-    let versions = crd.data["spec"]["versions"]
-        .as_array_mut()
-        .context("no versions")?;
+    let versions = crd.data["spec"]["versions"].as_array_mut().context("no versions")?;
     for version in versions {
         version["schema"]["openAPIV3Schema"]["properties"]["spec"] =
             json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
