@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use http::Uri;
 
-use crate::cli::values::{ConsumerScope, Isolation, ProviderKind, SchemaSource, WorkspacePath};
+use crate::api::v1alpha2::{Isolation, Scope};
+use crate::cli::values::{ProviderKind, SchemaSource, WorkspacePath};
 use crate::consumer::external::ExternalAddress;
 
 /// What to do.
@@ -47,7 +48,7 @@ pub struct Config {
     /// `--pretty-name`, never empty.
     pub pretty_name: String,
     /// `--consumer-scope`.
-    pub consumer_scope: ConsumerScope,
+    pub consumer_scope: Scope,
     /// `--isolation`.
     pub isolation: Isolation,
     /// `--external-address`.

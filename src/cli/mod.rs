@@ -18,9 +18,7 @@ use thiserror::Error;
 use crate::cli::args::Cli;
 pub use crate::cli::config::{Command, Config, InitConfig};
 pub use crate::cli::validate::ConfigError;
-pub use crate::cli::values::{
-    ConsumerScope, Isolation, ProviderKind, SchemaSource, ValueError, WorkspacePath,
-};
+pub use crate::cli::values::{ProviderKind, SchemaSource, ValueError, WorkspacePath};
 
 /// Why a command line was refused.
 #[derive(Debug, Error)]

@@ -1,5 +1,6 @@
 mod refused;
 
+use crate::api::v1alpha2::{Isolation, Scope};
 use std::time::Duration;
 
 use super::*;
@@ -42,7 +43,7 @@ fn defaults() -> Config {
         schema_sync_interval: Duration::from_mins(5),
         namespace_prefix: "cluster-".to_owned(),
         pretty_name: "Backend".to_owned(),
-        consumer_scope: ConsumerScope::Namespaced,
+        consumer_scope: Scope::Namespaced,
         isolation: Isolation::Prefixed,
         external_address: None,
         external_ca: None,
@@ -82,7 +83,7 @@ fn the_usual_kcp_command_line_gives_its_config() {
         pretty_name: "BigCorp.com".to_owned(),
         namespace_prefix: "kube-bind-".to_owned(),
         schema_source: SchemaSource::ApiResourceSchemas,
-        consumer_scope: ConsumerScope::Cluster,
+        consumer_scope: Scope::Cluster,
         isolation: Isolation::None,
         ..defaults()
     };

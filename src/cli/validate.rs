@@ -8,9 +8,10 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use thiserror::Error;
 
+use crate::api::v1alpha2::Isolation;
 use crate::cli::args::{InitArgs, RunArgs, ServerArgs};
 use crate::cli::config::{Config, InitConfig};
-use crate::cli::values::{self, Isolation, ValueError, WorkspacePath};
+use crate::cli::values::{self, ValueError, WorkspacePath};
 use crate::consumer::external::{self, ExternalAddress};
 use crate::consumer::names::{self, NameError};
 

@@ -8,6 +8,7 @@ use http::Uri;
 use thiserror::Error;
 
 use crate::api::duration::{GoDuration, ParseError};
+use crate::api::v1alpha2::{Isolation, Scope};
 use crate::consumer::names;
 
 /// Why a value was refused. The flag is named by [`super::ConfigError`].
@@ -100,29 +101,6 @@ value_enum! {
 }
 
 value_enum! {
-    /// What consumers see of the exported resources: `--consumer-scope`, `informerScope` of
-    /// exports.
-    ConsumerScope {
-        /// Objects in all namespaces of the provider cluster.
-        Cluster = "Cluster",
-        /// Objects in the consumer's own service namespaces.
-        Namespaced = "Namespaced",
-    }
-}
-
-value_enum! {
-    /// How objects of consumers are kept apart: `--isolation`, `isolation` of exports.
-    Isolation {
-        /// Names get the contract namespace as prefix.
-        Prefixed = "Prefixed",
-        /// Cluster-scoped objects of consumers become namespaced ones in the contract namespace.
-        Namespaced = "Namespaced",
-        /// Names stay as they are.
-        None = "None",
-    }
-}
-
-value_enum! {
     /// Kind that exported schemas are read from: `--schema-source`.
     SchemaSource {
         /// CRDs.
@@ -146,10 +124,10 @@ pub(super) fn provider(given: &str) -> Result<ProviderKind, ValueError> {
 }
 
 /// Any case.
-pub(super) fn consumer_scope(given: &str) -> Result<ConsumerScope, ValueError> {
+pub(super) fn consumer_scope(given: &str) -> Result<Scope, ValueError> {
     match given.to_ascii_lowercase().as_str() {
-        "namespaced" => Ok(ConsumerScope::Namespaced),
-        "cluster" => Ok(ConsumerScope::Cluster),
+        "namespaced" => Ok(Scope::Namespaced),
+        "cluster" => Ok(Scope::Cluster),
         _ => Err(unknown(given, "Namespaced and Cluster")),
     }
 }

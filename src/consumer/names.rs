@@ -3,6 +3,8 @@
 use aws_lc_rs::digest::{SHA224, digest};
 use thiserror::Error;
 
+use crate::api::keys;
+
 /// Longest identity in bytes. Issuer plus subject stays far below; more is a mistake or an attack.
 pub const MAX_IDENTITY_BYTES: usize = 1024;
 
@@ -137,7 +139,7 @@ fn is_label_of_any_length(text: &str) -> bool {
 /// (contract objects.md 10).
 #[must_use]
 pub fn response_secret(request: &str) -> String {
-    format!("{request}-binding-response")
+    format!("{request}{}", keys::BINDING_RESPONSE_SUFFIX)
 }
 
 #[cfg(test)]

@@ -5,15 +5,16 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret as _, SecretString};
 
-/// JSON of a `BindingResourceResponse` that carries `kubeconfig`. The bytes are stable: same
+use crate::api::v1alpha2::BindingResourceResponse;
+
+/// JSON of a [`BindingResourceResponse`] that carries `kubeconfig`. The bytes are stable: same
 /// kubeconfig, same response.
-#[must_use]
-pub fn binding_resource_response(kubeconfig: &SecretString) -> SecretString {
-    // Base64 needs no escaping in JSON, and the order of keys is part of the contract.
-    SecretString::from(format!(
-        r#"{{"kind":"BindingResourceResponse","apiVersion":"kube-bind.io/v1alpha2","authentication":{{}},"kubeconfig":"{}","requests":null}}"#,
-        STANDARD.encode(kubeconfig.expose_secret())
-    ))
+pub fn binding_resource_response(
+    kubeconfig: &SecretString,
+) -> Result<SecretString, serde_json::Error> {
+    let kubeconfig = STANDARD.encode(kubeconfig.expose_secret());
+    let response = BindingResourceResponse::for_secret(kubeconfig);
+    serde_json::to_string(&response).map(SecretString::from)
 }
 
 #[cfg(test)]
@@ -24,7 +25,7 @@ mod tests {
     fn a_response_is_byte_for_byte_that_of_the_go_backend() {
         let response = binding_resource_response(&SecretString::from("kubeconfig".to_owned()));
         assert_eq!(
-            response.expose_secret(),
+            response.unwrap().expose_secret(),
             r#"{"kind":"BindingResourceResponse","apiVersion":"kube-bind.io/v1alpha2","authentication":{},"kubeconfig":"a3ViZWNvbmZpZw==","requests":null}"#
         );
     }

@@ -101,6 +101,9 @@ pub(super) enum Error {
     /// The consumer could not be onboarded.
     #[error("Failed to handle resources: {0}")]
     Onboarding(#[from] onboarding::Error),
+    /// The response could not be put together.
+    #[error("Failed to create/update secret: the response has no JSON form: {0}")]
+    Response(#[from] serde_json::Error),
     /// The response could not be written.
     #[error("Failed to create/update secret: {0}")]
     Secret(#[source] CallError),
@@ -122,7 +125,9 @@ impl Error {
             Self::Invalid(_) => Some("InvalidRequest"),
             Self::NoTemplate(_) => Some("TemplateNotFound"),
             Self::Onboarding(err) => Some(err.reason().unwrap_or("HandleResourcesFailed")),
-            Self::Secret(_) | Self::ForeignSecret(_) => Some("SecretCreationFailed"),
+            Self::Secret(_) | Self::ForeignSecret(_) | Self::Response(_) => {
+                Some("SecretCreationFailed")
+            }
             Self::Call(_) => None,
         }
     }
@@ -176,7 +181,7 @@ impl Reconciler for Controller {
 
     fn retry(error: &Error) -> Retry {
         match error {
-            Error::Invalid(_) | Error::NoTemplate(_) => Retry::Terminal,
+            Error::Invalid(_) | Error::NoTemplate(_) | Error::Response(_) => Retry::Terminal,
             Error::Onboarding(err) => err.retry(),
             Error::Secret(err) | Error::Call(err) => err.retry(),
             Error::ForeignSecret(_) => Retry::Denied,
@@ -235,7 +240,7 @@ impl Controller {
     ) -> Result<(), Error> {
         let kind = &self.kinds.secrets;
         let namespace = request.metadata.namespace.as_deref().unwrap_or_default();
-        let response = binding_resource_response(&access.kubeconfig);
+        let response = binding_resource_response(&access.kubeconfig)?;
         let bytes = response.expose_secret().as_bytes();
         let known = kind.get(cluster, namespace, &place.name);
         if known.is_some_and(|secret| {

@@ -6,16 +6,14 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::header::USER_AGENT;
-use http::{HeaderValue, Uri};
+use http::Uri;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde::de::DeserializeOwned;
 
 use crate::init::error::{Error, Failure};
+use crate::runtime::endpoint::{REQUEST_TIMEOUT, client_config};
 
-/// Longest wait for one answer.
-pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pause between two looks at something that takes kcp a moment.
 pub(super) const POLL: Duration = Duration::from_millis(500);
 /// Longest wait for something that kcp does by itself.
@@ -45,7 +43,7 @@ impl Admin {
         };
         let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(load)?;
         let ca = ca.ok_or(Error::NoCertificateAuthority)?;
-        let config = ours(config);
+        let config = client_config(config);
         let base = base_url(&config.cluster_url);
         Ok(Self { config, base, ca })
     }
@@ -97,11 +95,11 @@ impl Workspace {
         object: &str,
         request: http::Request<Vec<u8>>,
     ) -> Result<T, Error> {
-        let answer = tokio::time::timeout(CALL_TIMEOUT, self.client.request::<T>(request)).await;
+        let answer = tokio::time::timeout(REQUEST_TIMEOUT, self.client.request::<T>(request)).await;
         let failure = match answer {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(error)) => Failure::from_kube(error),
-            Err(_) => Failure::NoAnswer(CALL_TIMEOUT),
+            Err(_) => Failure::NoAnswer(REQUEST_TIMEOUT),
         };
         Err(Error::Call {
             action,
@@ -110,14 +108,6 @@ impl Workspace {
             failure,
         })
     }
-}
-
-/// Our way to use any server: no hidden retries, a name in its audit log.
-pub(super) fn ours(mut config: Config) -> Config {
-    config.default_retry = false;
-    let agent = HeaderValue::from_static(concat!("kube-bind-backend/", env!("CARGO_PKG_VERSION")));
-    config.headers.push((USER_AGENT, agent));
-    config
 }
 
 /// The server without `/clusters/<path>`: admin kubeconfigs of kcp name some workspace or none.

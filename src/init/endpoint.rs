@@ -8,9 +8,10 @@ use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
 use crate::consumer::kubeconfig::Kubeconfig;
-use crate::init::connection::{POLL, SETTLE, Workspace, ours};
+use crate::init::connection::{POLL, SETTLE, Workspace};
 use crate::init::error::Error;
 use crate::init::objects::{self, Kind, Target};
+use crate::runtime::endpoint::client_config;
 
 /// The first URL of the endpoint slice, which kcp names like the export. Makes one `APIBinding`
 /// where there is none yet.
@@ -70,7 +71,7 @@ pub(super) async fn wait_until_served(kubeconfig: &Kubeconfig, url: &str) -> Res
         .map_err(load)?;
     let server = format!("{url}/clusters/*");
     config.cluster_url = server.parse().map_err(|_| Error::Server(url.to_owned()))?;
-    let virtual_workspace = Workspace::new(ours(config), server.clone(), server)?;
+    let virtual_workspace = Workspace::new(client_config(config), server.clone(), server)?;
     let clusters = "/apis/kube-bind.io/v1alpha2/clusters?limit=1";
     let started = Instant::now();
     loop {
