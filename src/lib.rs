@@ -1,4 +1,24 @@
-//! The kube-bind backend as a library: see the module docs of each folder.
+//! The kube-bind backend. This page is the map.
+//!
+//! ```text
+//!  main ─ cli ─► app (wiring) ─► providers ─► runtime::fleet ─► one list+watch per endpoint and kind
+//!            └─► init                                               │ deltas
+//!                                                                   ▼
+//!                       onboarding ◄─ controllers ◄─ workers ◄─ fair queues
+//! ```
+//!
+//! Who watches what, in every engaged cluster ([`kinds`] holds the watches):
+//!
+//! | controller | watches | writes |
+//! |---|---|---|
+//! | `cluster` | Cluster, our ClusterRoles and ClusterRoleBindings, what the provider knows | Cluster `default` and its status, `kube-bind-oidc-user` |
+//! | `cluster_binding` | ClusterBinding | its conditions `Healthy` and `Ready` |
+//! | `bindable_resources_request` | BindableResourcesRequest, Namespaces, our Secrets | the response Secret, the request's status, and through [`onboarding`] the contract namespace |
+//!
+//! Dependencies point one way (`scripts/check-layers` holds the table and fails on others):
+//! [`api`] and [`runtime`] stand alone; [`consumer`] uses `api`; [`kinds`] and [`onboarding`] use
+//! those; [`controllers`] use all of these; [`providers`] know the runtime and kcp, and nothing of
+//! kube-bind; [`app`] wires.
 
 pub mod api;
 pub mod app;
