@@ -1,7 +1,7 @@
 //! One controller per kind: a pure plan and a thin shell around it.
 //!
-//! Each module says what it watches and writes, and what it promises. [`start`] is the wiring: which
-//! change of which kind asks for which key.
+//! Each module says what it watches and writes, and what it promises. [`Controllers::new`] is the
+//! wiring: which change of which kind asks for which key.
 
 mod bindable_resources_request;
 mod cluster;

@@ -6,6 +6,7 @@ mod harness;
 mod init;
 mod lifecycle;
 mod messages;
+mod users;
 
 use crate::Test;
 
@@ -18,6 +19,7 @@ pub(crate) fn tests() -> Vec<Test> {
         init::tests(),
         lifecycle::tests(),
         messages::tests(),
+        users::tests(),
     ]
     .concat()
 }
