@@ -24,6 +24,9 @@ use crate::runtime::fleet::Cluster;
 /// A heartbeat this far in the future tells that the consumer's clock is off.
 const DRIFT: SignedDuration = SignedDuration::from_secs(10);
 
+/// No heartbeat interval is this long.
+const STALE: SignedDuration = SignedDuration::from_hours(24);
+
 /// A heartbeat that we saw change, and when. A consumer whose clock is wrong is alive all the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Sighting {
@@ -61,6 +64,11 @@ impl Controller {
                 // The first look after a start. One that was alive gets the benefit of the doubt: its
                 // clock may be off, and its heartbeats were not seen while we were away.
                 let seen = if was_healthy { now } else { heartbeat.min(now) };
+                // Bindings of workspaces that are gone are never reconciled again, so nobody else drops
+                // their entries; one that is dropped too early is only looked at as after a start.
+                if sightings.len() == sightings.capacity() {
+                    sightings.retain(|_, known| now.duration_since(known.seen) < STALE);
+                }
                 sightings.insert(key.clone(), Sighting { heartbeat, seen });
                 seen
             }
