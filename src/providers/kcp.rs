@@ -6,6 +6,7 @@
 //! deleted because a shard or an endpoint is away.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -116,6 +117,8 @@ pub(super) struct Kcp {
     fixed: Option<Uri>,
     slice: String,
     bindings: Arc<Kind<ApiBinding>>,
+    /// It was said that the slice has no endpoint: kcp writes the slice several times before it has.
+    said_empty: AtomicBool,
 }
 
 impl Kcp {
@@ -129,7 +132,7 @@ impl Kcp {
         let bindings = Arc::new(Kind::<ApiBinding>::whole("APIBinding", &Selector::default()));
         let engage = Engage { bindings: Arc::downgrade(&bindings), claims, serve_export };
         bindings.subscribe(move |fleet, delta| engage.changed(fleet, delta));
-        Self { config, fixed, slice, bindings }
+        Self { config, fixed, slice, bindings, said_empty: AtomicBool::new(false) }
     }
 
     fn endpoint(&self, url: &Uri) -> EndpointSpec {
@@ -161,13 +164,15 @@ impl Kcp {
                 ),
             }
         }
-        if urls.is_empty() && slice.is_some() {
+        let empty = urls.is_empty() && slice.is_some();
+        if empty && !self.said_empty.load(Ordering::Relaxed) {
             tracing::info!(
                 slice = self.slice,
                 "the APIExportEndpointSlice has no endpoint yet; it gets one when the first workspace \
                  binds the APIExport; waiting"
             );
         }
+        self.said_empty.store(empty, Ordering::Relaxed);
         let specs = urls.iter().map(|url| self.endpoint(url)).collect();
         match fleet.set_endpoints(specs) {
             Err(err) if fleet.has_endpoints() => {
@@ -243,8 +248,8 @@ impl Kcp {
                  workspace of the APIExport (https://host/clusters/root:kube-bind); trying again"
             ),
             Some(401) => format!(
-                "{server} does not accept the credential; renew the kubeconfig with `backend init`; \
-                 trying again"
+                "{server} does not accept the credential; renew the kubeconfig with `backend init`, then \
+                 restart; trying again"
             ),
             Some(403) => format!(
                 "the credential may not read APIExportEndpointSlice {slice} in {server}; grant the \
