@@ -267,16 +267,18 @@ pub fn text_of(err: &Error) -> String {
     text
 }
 
-/// What a person can do about a failed watch.
+/// What a person can do about a failed watch. The texts for a refused credential leave out what the
+/// server said, because it names the kind: the same text for all kinds is said once.
 fn explain(err: &Error) -> String {
-    let text = text_of(err);
     match err {
         Error::InitialListFailed(kube::Error::Api(status)) if status.code == 403 => {
-            format!("{text} (grant our credential list and watch of it)")
+            "the credential may not list it; in kcp grant `apiexports/content` of the APIExport with \
+             `backend init`, on Kubernetes apply manifests/rbac.yaml"
+                .to_owned()
         }
         Error::InitialListFailed(kube::Error::Api(status)) if status.code == 401 => {
-            format!("{text} (the credential is not accepted; renew the kubeconfig)")
+            "the credential is not accepted; renew the kubeconfig, then restart".to_owned()
         }
-        _ => text,
+        _ => text_of(err),
     }
 }
