@@ -44,8 +44,10 @@ fn log(verbosity: u8) {
         _ => "debug",
     };
     let wanted = std::env::var("RUST_LOG").unwrap_or_else(|_| default.to_owned());
-    // The client library logs the bodies of answers that it cannot decode, and they may be Secrets.
-    let filter = EnvFilter::new(format!("{wanted},kube_client::client=error"));
+    // The client library logs the bodies of answers that it cannot decode, and they may be Secrets. Its
+    // watcher logs each refused list, whereas we say once what is wrong.
+    let filter =
+        EnvFilter::new(format!("{wanted},kube_client::client=error,kube_runtime::watcher=error"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(false)
