@@ -22,7 +22,7 @@ use crate::runtime::tasks::Tasks;
 
 /// How long running reconciles may take to end. A request in flight is worth waiting for: what it
 /// wrote is found again at the next start, but its answer is not.
-const DRAIN: Duration = Duration::from_secs(5);
+const DRAIN: Duration = Duration::from_secs(4);
 
 /// Why the process cannot start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +66,8 @@ pub async fn run(config: Config) -> Result<(), Error> {
     for notice in &config.notices {
         tracing::info!("{notice}");
     }
+    // First of all: as process 1 of a container, a signal without a handler would be ignored.
+    let stop_signal = stop_signal()?;
     let listener = listen("--listen-address", config.listen_address).await?;
     let admin = match config.admin_address {
         Some(address) => Some(listen("--admin-address", address).await?),
@@ -105,7 +107,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
     });
 
     let result = tokio::select! {
-        result = stop_signal() => result,
+        () = stop_signal => Ok(()),
         ended = provider.run(Arc::clone(&fleet), metrics, stop.clone()) => ended.map_err(Error::from),
         what = tasks.failed() => Err(Error::Ended(what)),
     };
@@ -124,14 +126,16 @@ async fn listen(flag: &'static str, address: SocketAddr) -> Result<TcpListener, 
     Ok(listener)
 }
 
-async fn stop_signal() -> Result<(), Error> {
+/// Listens from this call on; the future ends with the first signal.
+fn stop_signal() -> Result<impl Future<Output = ()>, Error> {
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signal)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signal)?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }
 
 /// The standard loading rules: the flag, `$KUBECONFIG`, `~/.kube/config`, the pod's own account. The
@@ -139,7 +143,11 @@ async fn stop_signal() -> Result<(), Error> {
 async fn kube_config(config: &Config) -> Result<kube::Config, Error> {
     let options =
         KubeConfigOptions { context: config.context.clone(), ..KubeConfigOptions::default() };
-    let broken = |err: &dyn std::error::Error| Error::Kubeconfig(err.to_string());
+    // After the first line some errors quote the file, and it holds credentials.
+    let broken = |err: &dyn std::error::Error| {
+        let text = err.to_string();
+        Error::Kubeconfig(text.lines().next().unwrap_or_default().to_owned())
+    };
     if let Some(path) = &config.kubeconfig {
         let file = Kubeconfig::read_from(path).map_err(|err| broken(&err))?;
         return kube::Config::from_custom_kubeconfig(file, &options)

@@ -11,7 +11,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum Error {
     /// No usable admin kubeconfig.
-    #[error("cannot load the admin kubeconfig: {0}; check --kubeconfig and --context")]
+    #[error("cannot load the admin kubeconfig: {}; check --kubeconfig and --context", first_line(.0))]
     Kubeconfig(#[source] Box<KubeconfigError>),
     /// The admin kubeconfig has no CA to hand on.
     #[error(
@@ -160,6 +160,11 @@ impl Failure {
             _ => false,
         }
     }
+}
+
+/// After the first line some errors quote the kubeconfig, and it holds credentials.
+fn first_line(error: &KubeconfigError) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
 /// What a proxy answers may be a page of HTML.
