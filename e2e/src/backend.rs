@@ -106,9 +106,30 @@ impl Backend {
         ready.await.map_err(|error| self.process.fail(error))
     }
 
+    /// Waits until `/readyz` at the address of `--admin-address` answers 200.
+    pub async fn ready_at_admin(&self) -> Result<()> {
+        let ready = eventually("/readyz of the admin address", START, async || {
+            match self.get_admin("/readyz").await {
+                Ok((200, _)) => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        });
+        ready.await.map_err(|error| self.process.fail(error))
+    }
+
     /// GET of a path by plain HTTP: status code and body.
     pub async fn get(&self, path: &str) -> Result<(u16, String)> {
         tokio::time::timeout(ANSWER, get(self.address, path))
+            .await
+            .with_context(|| format!("no answer to GET {path} within {ANSWER:?}"))?
+    }
+
+    /// GET of a path at the address of `--admin-address`.
+    pub async fn get_admin(&self, path: &str) -> Result<(u16, String)> {
+        let output = self.output()?;
+        let address = said_address(&output, |line| line.contains("--admin-address"))
+            .context("no line says where the admin address is")?;
+        tokio::time::timeout(ANSWER, get(address, path))
             .await
             .with_context(|| format!("no answer to GET {path} within {ANSWER:?}"))?
     }
@@ -163,8 +184,12 @@ async fn listen(spec: &Spec) -> Result<(Process, SocketAddr)> {
 
 /// The address of the public listener; that of `--admin-address` is a line of its own.
 fn listen_address(output: &str) -> Option<SocketAddr> {
+    said_address(output, |line| !line.contains("--admin-address"))
+}
+
+fn said_address(output: &str, wanted: impl Fn(&str) -> bool) -> Option<SocketAddr> {
     let said = |line: &&str| line.contains("listening") && line.contains("address=");
-    let line = output.lines().filter(said).find(|line| !line.contains("--admin-address"))?;
+    let line = output.lines().filter(said).find(|line| wanted(line))?;
     let value = line.split("address=").nth(1)?.split_whitespace().next()?;
     value.trim_matches('"').parse().ok()
 }

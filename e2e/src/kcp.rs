@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use kube::api::{DynamicObject, ListParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
@@ -113,6 +113,14 @@ impl Kcp {
             process.kill().await?;
         }
         Ok(())
+    }
+
+    /// SIGSTOP and SIGCONT: a server that accepts connections and answers nothing.
+    pub async fn pause(&self, paused: bool) -> Result<()> {
+        match &*self.process.lock().await {
+            Some(process) => process.pause(paused).await,
+            None => bail!("kcp does not run"),
+        }
     }
 
     /// Base URL, without a path.

@@ -1,17 +1,20 @@
 //! `backend init`: what it makes, that a second run changes nothing, and what its credential may do.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::audit::{self, Filter};
+use e2e::backend::Backend;
+use e2e::binding;
 use e2e::kcp::Claims;
 use e2e::object::{self, core, kcp_apis, kube_bind, resource};
 use e2e::provider::{self, EXPORT, PLATFORM, Provider};
-use e2e::wait::eventually;
 use e2e::{client, dirs, stack, tools};
 use futures::FutureExt as _;
+use kube::Client;
 use kube::api::ListParams;
 use serde_json::json;
 
@@ -43,8 +46,13 @@ async fn second_run() -> Result<()> {
     let mark = log.mark()?;
     provider::init(&kcp, &name).await?;
     ensure!(fs::read(&path)? == before, "the second run changed the kubeconfig");
-    let requests = log.requests(mark, &Filter::backend().cluster(&export.cluster))?;
-    let writes: Vec<_> = requests.into_iter().filter(audit::Request::is_write).collect();
+    // Other tests run init too: what counts is the new workspace, and its entry in the parent.
+    let requests = log.requests(mark, &Filter::backend())?;
+    let about = |request: &audit::Request| {
+        request.cluster == export.cluster || request.object.ends_with(&format!("/{name}"))
+    };
+    let writes: Vec<_> =
+        requests.into_iter().filter(|request| about(request) && request.is_write()).collect();
     ensure!(writes.is_empty(), "{}", audit::listing(&writes));
     Ok(())
 }
@@ -55,6 +63,10 @@ async fn upgrade() -> Result<()> {
     let admin = provider.kcp.client(&provider.export.cluster).await?;
     let schemas = resource("apis.kcp.io", "v1alpha1", "APIResourceSchema", "apiresourceschemas");
     let exports = object::api(&admin, &kcp_apis("APIExport"), None);
+    let tenant_admin = provider.kcp.client(&tenant.cluster).await?;
+    let collections = object::api(&tenant_admin, &kube_bind("Collection"), None);
+    let manifest = json!({"metadata": {"name": "kept"}, "spec": {"templates": [{"name": "any"}]}});
+    let made = object::create(&tenant_admin, &kube_bind("Collection"), None, manifest).await?;
     let export = exports.get(EXPORT).await?;
     let mut resources = export.data["spec"]["resources"].clone();
     let entry = resources
@@ -74,6 +86,7 @@ async fn upgrade() -> Result<()> {
     entry["schema"] = json!("v250101-older.collections.kube-bind.io");
     let patch = json!({ "spec": { "resources": resources } });
     object::merge_patch(&exports, EXPORT, &patch, false).await?;
+    uses(&tenant_admin, "v250101-older.collections.kube-bind.io").await?;
 
     let name = provider.export.path.trim_start_matches("root:").to_owned();
     provider::init(&provider.kcp, &name).await?;
@@ -84,14 +97,32 @@ async fn upgrade() -> Result<()> {
         !entries.iter().any(|entry| entry["schema"] == "v250101-older.collections.kube-bind.io"),
         "the old schema is still exported"
     );
-    let client = provider.kcp.client(&tenant.cluster).await?;
-    let bindings = object::api(&client, &kcp_apis("APIBinding"), None);
-    object::wait_for(&bindings, EXPORT, "the tenant to be bound", SOON, |binding| {
-        object::expect_condition(binding, "Ready", "True")
+    uses(&tenant_admin, &current).await?;
+    let kept = collections.get("kept").await?;
+    ensure!(
+        (&kept.metadata.uid, &kept.data["spec"]) == (&made.metadata.uid, &made.data["spec"]),
+        "the tenant's object changed"
+    );
+    let request = binding::Request::new("after", "after");
+    binding::bind(&tenant_admin, &request).await.map(drop)
+}
+
+/// Waits until a tenant is bound and serves collections by this schema.
+async fn uses(tenant: &Client, schema: &str) -> Result<()> {
+    let bindings = object::api(tenant, &kcp_apis("APIBinding"), None);
+    let what = format!("the tenant to be bound with {schema}");
+    object::wait_for(&bindings, EXPORT, &what, SOON, |binding| {
+        object::expect_condition(binding, "Ready", "True")?;
+        let bound = binding.data["status"]["boundResources"].as_array();
+        let mut names = bound.into_iter().flatten().map(|bound| &bound["schema"]["name"]);
+        if names.any(|name| name == schema) {
+            Ok(())
+        } else {
+            Err(binding.data["status"]["boundResources"].to_string())
+        }
     })
-    .await?;
-    object::api(&client, &kube_bind("Cluster"), None).get("default").await?;
-    Ok(())
+    .await
+    .map(drop)
 }
 
 async fn credential() -> Result<()> {
@@ -104,12 +135,16 @@ async fn credential() -> Result<()> {
     let clusters = object::api(&everywhere, &kube_bind("Cluster"), None);
     let list = clusters.list(&ListParams::default()).await?;
     ensure!(list.items.len() == 1, "{} clusters", list.items.len());
+    exact_rules(&access.client("e2e-credential").await?).await?;
 
     let home = access.client("e2e-credential").await?;
     let tenant_url = format!("{}/clusters/{}", provider.kcp.url(), tenant.cluster);
     let tenant = access.at(tenant_url).client("e2e-credential").await?;
     let root =
         access.at(format!("{}/clusters/root", provider.kcp.url())).client("e2e-credential").await?;
+    let tenancy =
+        format!("{}/services/apiexport/root/tenancy.kcp.io/clusters/*", provider.kcp.url());
+    let other_export = access.at(tenancy).client("e2e-credential").await?;
     let workspaces = resource("tenancy.kcp.io", "v1alpha1", "Workspace", "workspaces");
     for (whose, client, kind) in [
         ("home", &home, core("Secret")),
@@ -121,12 +156,42 @@ async fn credential() -> Result<()> {
         ),
         ("tenant", &tenant, core("Secret")),
         ("tenant", &tenant, kube_bind("Cluster")),
-        ("root", &root, workspaces),
+        ("root", &root, workspaces.clone()),
+        ("home", &home, workspaces.clone()),
+        ("the virtual workspace of another export", &other_export, workspaces),
     ] {
         let answer = object::api(client, &kind, None).list(&ListParams::default()).await;
         let forbidden = matches!(&answer, Err(kube::Error::Api(status)) if status.code == 403);
         ensure!(forbidden, "{} in {whose}: {answer:?}", kind.kind);
     }
+    Ok(())
+}
+
+/// What the server itself says that the credential may do in the export workspace, apart from what everybody may.
+async fn exact_rules(home: &Client) -> Result<()> {
+    let reviews =
+        resource("authorization.k8s.io", "v1", "SelfSubjectRulesReview", "selfsubjectrulesreviews");
+    let review = json!({"spec": {"namespace": "kube-bind"}});
+    let answer = object::create(home, &reviews, None, review).await?;
+    let rules = answer.data["status"]["resourceRules"].as_array().context("no rules")?;
+    let everybody = ["authentication.k8s.io", "authorization.k8s.io"];
+    let own: BTreeSet<String> = rules
+        .iter()
+        .filter(|rule| !everybody.iter().any(|group| rule["apiGroups"] == json!([group])))
+        .map(ToString::to_string)
+        .collect();
+    let expected: BTreeSet<String> = [
+        json!({"apiGroups": ["apis.kcp.io"], "resources": ["apiexports/content"],
+            "resourceNames": [EXPORT], "verbs": ["*"]}),
+        json!({"apiGroups": ["apis.kcp.io"], "resources": ["apiexportendpointslices", "apiexports"],
+            "verbs": ["get", "list", "watch"]}),
+        json!({"apiGroups": ["coordination.k8s.io"], "resources": ["leases"],
+            "verbs": ["get", "list", "watch", "create", "update", "patch", "delete"]}),
+    ]
+    .iter()
+    .map(ToString::to_string)
+    .collect();
+    ensure!(own == expected, "may: {own:#?}, not {expected:#?}");
     Ok(())
 }
 
@@ -145,7 +210,7 @@ async fn export_workspace() -> Result<()> {
     provider.backend.stop().await?;
     let asked = ["--serve-export-workspace=true".to_owned()];
     let flags = provider.flags.iter().cloned().chain(asked);
-    let _backend = e2e::backend::Backend::start(&stack::unique("own-served"), flags).await?;
+    let _backend = Backend::start(&stack::unique("own-served"), flags).await?;
     object::wait_for(&clusters, "default", "Cluster default", SOON, |_| Ok(())).await?;
     Ok(())
 }
@@ -162,14 +227,36 @@ async fn kubectl_apply() -> Result<()> {
         let text = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "{run} apply: {text}");
     }
-    let tenant = kcp.create_workspace("root", &stack::unique("applied-tenant")).await?;
-    kcp.bind_export(&tenant, &export.path, EXPORT, Claims::Explicit).await?;
-    let client = kcp.client(&tenant.cluster).await?;
-    let clusters = object::api(&client, &kube_bind("Cluster"), None);
-    // A kind that was just bound answers 429 until its storage is there.
-    eventually("the kinds to be served", SOON, async || {
-        let list = clusters.list(&ListParams::default()).await;
-        list.map(drop).map_err(|error| error.to_string())
+    // The service account made by it is all that a backend needs, but for a token.
+    let admin = kcp.client(&export.cluster).await?;
+    let secret = json!({
+        "metadata": {
+            "name": "applied-token",
+            "annotations": {"kubernetes.io/service-account.name": "backend"},
+        },
+        "type": "kubernetes.io/service-account-token",
+    });
+    object::create(&admin, &core("Secret"), Some("kube-bind"), secret).await?;
+    let secrets = object::api(&admin, &core("Secret"), Some("kube-bind"));
+    let secret = object::wait_for(&secrets, "applied-token", "a token", SOON, |secret| {
+        let token = object::secret_text(secret, "token");
+        token.map(drop).map_err(|error| error.to_string())
     })
-    .await
+    .await?;
+    let name = stack::unique("applied-backend");
+    let path = dirs::run()?.join(format!("{name}.kubeconfig"));
+    kcp.access(&export.cluster)?
+        .with_token(&object::secret_text(&secret, "token")?)
+        .write(&path)?;
+    let flags = vec![
+        format!("--kubeconfig={}", path.display()),
+        "--multicluster-runtime-provider=kcp".to_owned(),
+        "--frontend-disabled=true".to_owned(),
+    ];
+    let backend = Backend::start(&name, flags.clone()).await?;
+    let provider = Provider::of(kcp.clone(), export, flags, backend);
+    let tenant = provider.tenant("applied", Claims::Explicit).await?;
+    let admin = kcp.client(&tenant.cluster).await?;
+    let request = binding::Request::new("consumer", "consumer");
+    binding::bind(&admin, &request).await.map(drop)
 }
