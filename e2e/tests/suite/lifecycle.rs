@@ -1,9 +1,11 @@
 //! Restarts on both sides, what they cost, and what an operator sees meanwhile.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use e2e::audit::{self, Filter, Request};
+use e2e::backend::Backend;
 use e2e::binding;
 use e2e::kcp::{Claims, Kcp};
 use e2e::provider::{PLATFORM, Provider};
@@ -18,10 +20,17 @@ const SOON: Duration = Duration::from_secs(30);
 const RECOVERY: Duration = Duration::from_mins(2);
 /// Longer than any pause of ours between two writes.
 const QUIET: Duration = Duration::from_secs(5);
+/// Longer than a watch lasts, which is a minute.
+const RENEWAL: Duration = Duration::from_secs(70);
+/// What the platform may rely on between SIGTERM and the end.
+const END: Duration = Duration::from_secs(5);
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
         ("lifecycle::a_restart_on_a_converged_world_writes_nothing", || converged().boxed()),
+        ("lifecycle::a_restart_costs_one_list_a_kind_and_idling_costs_watches_only", || {
+            idle().boxed()
+        }),
         ("lifecycle::engaging_a_workspace_and_a_bind_cost_what_the_budget_allows", || {
             budget().boxed()
         }),
@@ -33,6 +42,9 @@ pub(crate) fn tests() -> Vec<Test> {
         }),
         ("lifecycle::sigterm_ends_the_process_also_while_kcp_is_down", || {
             sigterm_while_down().boxed()
+        }),
+        ("lifecycle::sigterm_in_the_middle_of_binds_on_a_kcp_that_hangs_loses_nothing", || {
+            sigterm_while_hanging().boxed()
         }),
     ]
 }
@@ -79,6 +91,49 @@ async fn converged() -> Result<()> {
     Ok(())
 }
 
+/// On a kcp of its own: requests to all workspaces at once name none, so those of other tests would be counted too.
+async fn idle() -> Result<()> {
+    let kcp = Arc::new(Kcp::start(&dirs::fresh("kcp-idle")?).await?);
+    let mut provider = Provider::start_on(kcp.clone(), "idle", PLATFORM).await?;
+    let (log, ours) = (kcp.audit(), Filter::backend());
+    for _ in 0..2 {
+        let workspace = provider.tenant("idle", Claims::All).await?;
+        let admin = kcp.client(&workspace.cluster).await?;
+        for name in ["one", "two"] {
+            let bound = binding::bind(&admin, &binding::Request::new(name, name)).await?;
+            bound.consumer.heartbeat().await?;
+        }
+    }
+    log.quiet(audit::Mark::START, &ours, QUIET, SOON, |_| false).await?;
+
+    for how in ["SIGTERM", "kill -9"] {
+        let mark = log.mark()?;
+        match how {
+            "SIGTERM" => provider.backend.stop().await?,
+            _ => provider.backend.kill().await?,
+        }
+        provider.backend.restart().await?;
+        let requests = log.quiet(mark, &ours, QUIET, SOON, |_| false).await?;
+        let counts = audit::count(&requests);
+        let lists_only = counts.iter().all(|((verb, _), count)| verb == "list" && *count == 1);
+        ensure!(
+            lists_only && !counts.is_empty(),
+            "a start after {how}:\n{}",
+            audit::listing(&requests)
+        );
+    }
+
+    let mark = log.mark()?;
+    let requests = log.quiet(mark, &ours, RENEWAL, RENEWAL * 2, |_| false).await?;
+    ensure!(requests.is_empty(), "idle:\n{}", audit::listing(&requests));
+    ensure!(
+        !log.watches(mark, &ours)?.is_empty(),
+        "no watch was renewed in {RENEWAL:?}: that proves nothing"
+    );
+    provider.backend.stop().await?;
+    kcp.kill().await
+}
+
 async fn budget() -> Result<()> {
     let provider = Provider::start("budget", PLATFORM).await?;
     let log = provider.kcp.audit();
@@ -86,6 +141,7 @@ async fn budget() -> Result<()> {
     let workspace = provider.tenant("budget", Claims::All).await?;
     let ours = Filter::backend().cluster(&workspace.cluster);
     let engaged = log.quiet(mark, &ours, QUIET, SOON, |_| false).await?;
+    eprintln!("requests to engage a workspace: {}", engaged.len());
     ensure!(engaged.len() <= 2, "to engage a workspace:\n{}", audit::listing(&engaged));
 
     let admin = provider.kcp.client(&workspace.cluster).await?;
@@ -94,30 +150,33 @@ async fn budget() -> Result<()> {
     let mark = log.mark()?;
     binding::bind(&admin, &binding::Request::new("second", "second")).await?;
     let bound = log.quiet(mark, &ours, QUIET, SOON, |_| false).await?;
+    eprintln!("requests to bind a consumer: {}", bound.len());
     ensure!(bound.len() <= 12, "to bind a consumer:\n{}", audit::listing(&bound));
     Ok(())
 }
 
 async fn kcp_restarts() -> Result<()> {
-    let kcp = std::sync::Arc::new(Kcp::start(&dirs::fresh("kcp-restarted")?).await?);
+    let kcp = Arc::new(Kcp::start(&dirs::fresh("kcp-restarted")?).await?);
     let provider = Provider::start_on(kcp.clone(), "restarted", PLATFORM).await?;
     let workspace = provider.tenant("restarted", Claims::All).await?;
     let admin = kcp.client(&workspace.cluster).await?;
     let before = binding::bind(&admin, &binding::Request::new("before", "before")).await?;
-    kcp.kill().await?;
-    eventually("/readyz to say that kcp is away", RECOVERY, async || {
-        let alive = provider.backend.get("/livez").await.map_err(|e| format!("{e:#}"))?;
-        if alive.0 != 200 {
-            return Err(format!("/livez answers {}", alive.0));
-        }
-        match provider.backend.get("/readyz").await {
-            Ok((503, body)) if body.contains("cannot watch") => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
-    })
-    .await?;
-    kcp.resume().await?;
-    provider.backend.ready().await?;
+    let outage = async {
+        kcp.kill().await?;
+        eventually("/readyz to say that kcp is away", RECOVERY, async || {
+            match provider.backend.get("/readyz").await {
+                Ok((503, body)) if body.contains("cannot watch") => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await?;
+        kcp.resume().await?;
+        provider.backend.ready().await
+    };
+    tokio::select! {
+        over = outage => over?,
+        never = stays_alive(&provider.backend) => never?,
+    }
     let admin = kcp.client(&workspace.cluster).await?;
     let again = binding::bind(&admin, &binding::Request::new("again", "before")).await?;
     ensure!(again.kubeconfig == before.kubeconfig, "the restart changed a credential");
@@ -126,6 +185,15 @@ async fn kcp_restarts() -> Result<()> {
     let deletes: Vec<_> = deletes.into_iter().filter(|r| r.verb == "delete").collect();
     ensure!(deletes.is_empty(), "{}", audit::listing(&deletes));
     kcp.kill().await
+}
+
+/// Ends only when `/livez` does not answer 200.
+async fn stays_alive(backend: &Backend) -> Result<()> {
+    loop {
+        let (code, body) = backend.get("/livez").await?;
+        ensure!(code == 200, "/livez answers {code} {body}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }
 
 async fn health() -> Result<()> {
@@ -154,20 +222,68 @@ async fn health() -> Result<()> {
     provider.backend.stop().await?;
     let flags = provider.flags.iter().cloned().chain(["--admin-address=127.0.0.1:0".to_owned()]);
     let name = stack::unique("admin-address");
-    let backend = e2e::backend::Backend::launch(&name, flags).await?;
+    let backend = Backend::launch(&name, flags).await?;
     ensure!(backend.get("/healthz").await?.0 == 200, "/healthz left the listen address");
     for path in ["/livez", "/readyz", "/metrics"] {
         ensure!(backend.get(path).await?.0 == 404, "{path} is still at the listen address");
     }
-    let output = backend.output()?;
-    let admin = output.lines().find(|line| line.contains("--admin-address")).context("no line")?;
-    ensure!(admin.contains("address=127.0.0.1:"), "{admin}");
+    backend.ready_at_admin().await?;
+    for path in ["/healthz", "/livez", "/metrics"] {
+        let (code, body) = backend.get_admin(path).await?;
+        ensure!(code == 200, "{path} at the admin address: {code} {body}");
+    }
+    Ok(())
+}
+
+/// SIGTERM; it has to end with exit code 0 in time.
+async fn ends(backend: &mut Backend) -> Result<()> {
+    let began = Instant::now();
+    backend.stop().await?;
+    let took = began.elapsed();
+    if took > END {
+        return Err(backend.fail(format!("took {took:?} to end after SIGTERM")));
+    }
     Ok(())
 }
 
 async fn sigterm_while_down() -> Result<()> {
-    let kcp = std::sync::Arc::new(Kcp::start(&dirs::fresh("kcp-gone")?).await?);
+    let kcp = Arc::new(Kcp::start(&dirs::fresh("kcp-gone")?).await?);
     let mut provider = Provider::start_on(kcp.clone(), "gone", PLATFORM).await?;
+    ends(&mut provider.backend).await.context("beside a healthy kcp")?;
+    provider.backend.restart().await?;
     kcp.kill().await?;
-    provider.backend.stop().await
+    ends(&mut provider.backend).await.context("without kcp")
+}
+
+async fn sigterm_while_hanging() -> Result<()> {
+    const NAMES: [&str; 6] = ["one", "two", "three", "four", "five", "six"];
+    let kcp = Arc::new(Kcp::start(&dirs::fresh("kcp-hangs")?).await?);
+    let mut provider = Provider::start_on(kcp.clone(), "hangs", PLATFORM).await?;
+    let workspace = provider.tenant("hangs", Claims::All).await?;
+    let admin = kcp.client(&workspace.cluster).await?;
+    let (log, ours) = (kcp.audit(), Filter::backend().cluster(&workspace.cluster));
+    log.quiet(audit::Mark::START, &ours, QUIET, SOON, |_| false).await?;
+    let mark = log.mark()?;
+    for name in NAMES {
+        binding::create(&admin, &binding::Request::new(name, name)).await?;
+    }
+    eventually("the backend to be at work", SOON, async || {
+        match log.requests(mark, &ours)?.len() {
+            0 => bail!("no request yet"),
+            _ => anyhow::Ok(()),
+        }
+    })
+    .await?;
+    kcp.pause(true).await?;
+    let alive = provider.backend.get("/livez").await?;
+    ensure!(alive.0 == 200, "{alive:?}");
+    ends(&mut provider.backend).await?;
+    kcp.pause(false).await?;
+    provider.backend.restart().await?;
+    for name in NAMES {
+        let request = binding::Request::new(name, name);
+        binding::finished(&admin, &request).await.with_context(|| name.to_owned())?;
+    }
+    ends(&mut provider.backend).await?;
+    kcp.kill().await
 }
