@@ -1,14 +1,15 @@
 //! What people read when something is wrong, and that waiting helps where it can.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use e2e::audit::{self, Filter};
 use e2e::backend::Backend;
 use e2e::binding;
-use e2e::kcp::Claims;
+use e2e::kcp::{Claims, Kcp};
 use e2e::manifest;
 use e2e::object::{self, core, resource};
-use e2e::process::free_port;
 use e2e::provider::{self, PLATFORM, Provider};
 use e2e::wait::eventually;
 use e2e::{client, dirs, stack};
@@ -26,7 +27,18 @@ pub(crate) fn tests() -> Vec<Test> {
         }),
         ("messages::an_export_without_endpoints_is_waited_for", || no_endpoints().boxed()),
         ("messages::a_wrong_context_is_said_in_one_line", || wrong_context().boxed()),
-        ("messages::a_server_that_is_down_is_waited_for", || server_down().boxed()),
+        ("messages::a_backend_that_starts_before_kcp_waits_for_it_and_says_so_once", || {
+            server_down().boxed()
+        }),
+        ("messages::a_kubeconfig_or_address_that_cannot_be_used_ends_with_one_line", || {
+            unusable().boxed()
+        }),
+        ("messages::a_credential_that_is_not_accepted_is_said_in_one_line", || {
+            unauthenticated().boxed()
+        }),
+        ("messages::a_credential_without_the_export_content_says_so_once_and_waits", || {
+            missing_content().boxed()
+        }),
         ("messages::missing_rights_are_said_and_waited_for", || missing_rights().boxed()),
         ("messages::a_server_that_is_not_kcp_is_said_in_one_line", || not_kcp().boxed()),
         ("messages::a_virtual_workspace_url_serves_without_the_slice", || server_url().boxed()),
@@ -49,12 +61,68 @@ async fn wrong_flags() -> Result<()> {
         ("--frontend-disabled=false", "--frontend-disabled=true"),
     ] {
         let flags = ["--frontend-disabled=true", flag];
-        let (code, output) = Backend::run_to_end(&stack::unique("wrong-flag"), flags).await?;
-        ensure!(code == Some(1), "{flag}: exit code {code:?}\n{output}");
-        let lines: Vec<&str> = output.lines().collect();
-        ensure!(lines.len() == 1 && lines[0].starts_with("error: "), "{flag}: {output}");
-        ensure!(lines[0].contains(expected), "{flag}: {output}");
+        refused_at_start(&flags, &[expected]).await?;
     }
+    for (flag, expected) in [
+        ("--workspace=kube-bind", "root:kube-bind"),
+        ("--workspace=root", "root:kube-bind"),
+        ("--export-name=Kube_Bind", "lower case"),
+        ("--output=", "--output"),
+    ] {
+        refused_at_start(&["init", flag], &[expected]).await?;
+    }
+    Ok(())
+}
+
+/// Runs the backend, which has to end with exit code 1 and one line of error that contains all of `expected`.
+async fn refused_at_start(flags: &[&str], expected: &[&str]) -> Result<()> {
+    let (code, output) =
+        Backend::run_to_end(&stack::unique("refused"), flags.iter().copied()).await?;
+    ensure!(code == Some(1), "{flags:?}: exit code {code:?}\n{output}");
+    ensure!(!output.contains("t0ps3cret"), "{flags:?}: {output}");
+    // Where it listens is said before the kubeconfig is read.
+    let said = |line: &&str| !(line.contains(" INFO ") && line.contains("listening"));
+    let lines: Vec<&str> = output.lines().filter(said).collect();
+    ensure!(lines.len() == 1 && lines[0].starts_with("error: "), "{flags:?}: {output}");
+    for expected in expected {
+        ensure!(lines[0].contains(expected), "{flags:?}: {output}");
+    }
+    Ok(())
+}
+
+async fn unusable() -> Result<()> {
+    let dir = dirs::fresh(&stack::unique("unusable"))?;
+    let file = |name: &str, text: &str| -> Result<String> {
+        std::fs::write(dir.join(name), text)?;
+        Ok(format!("--kubeconfig={}", dir.join(name).display()))
+    };
+    let access = client::Access {
+        server: "https://127.0.0.1:1".to_owned(),
+        ca: None,
+        token: "x".to_owned(),
+    };
+    let (good, empty) = (file("good", &access.kubeconfig(None))?, file("empty", "")?);
+    let missing = format!("--kubeconfig={}", dir.join("missing").display());
+    let garbage =
+        file("garbage", "users:\n- name: a\n  user:\n    token: t0ps3cret\nclusters: {[\n")?;
+    let held = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let taken = format!("--listen-address={}", held.local_addr()?);
+    for (flags, expected) in [
+        (vec![missing.as_str()], vec!["--kubeconfig", "missing"]),
+        (vec![&garbage], vec!["--kubeconfig"]),
+        (vec![&empty], vec!["--kubeconfig"]),
+        (vec![&good, "--context=other"], vec!["other", "--context"]),
+        (vec![&good, &taken], vec!["cannot listen", "--listen-address"]),
+    ] {
+        let listen = "--listen-address=127.0.0.1:0";
+        let flags: Vec<&str> =
+            ["--frontend-disabled=true", listen].into_iter().chain(flags).collect();
+        refused_at_start(&flags, &expected).await?;
+    }
+    for kubeconfig in [&missing, &garbage, &empty] {
+        refused_at_start(&["init", kubeconfig], &["--kubeconfig"]).await?;
+    }
+    drop(held);
     Ok(())
 }
 
@@ -122,22 +190,69 @@ async fn wrong_context() -> Result<()> {
     let output = backend.output()?;
     ensure!(output.matches(expected).count() == 1, "{output}");
     ensure!(output.contains("check --kubeconfig, --context"), "{output}");
-    Ok(())
+    // Waiting helps where it was the right context after all.
+    provider::init(&kcp, elsewhere.path.trim_start_matches("root:")).await?;
+    backend.ready().await
 }
 
 async fn server_down() -> Result<()> {
+    let kcp = Arc::new(Kcp::start(&dirs::fresh("kcp-later")?).await?);
+    let name = stack::unique("later");
+    let (export, flags) = provider::init(&kcp, &name).await?;
+    kcp.kill().await?;
+    let backend = Backend::launch(&name, flags.clone()).await?;
+    said_once(&backend, "cannot be reached").await?;
+    kcp.resume().await?;
+    backend.ready().await?;
+    let provider = Provider::of(kcp.clone(), export, flags, backend);
+    let tenant = provider.tenant("later", Claims::All).await?;
+    let admin = kcp.client(&tenant.cluster).await?;
+    binding::bind(&admin, &binding::Request::new("consumer", "consumer")).await?;
+    kcp.kill().await
+}
+
+async fn unauthenticated() -> Result<()> {
     let kcp = stack::kcp().await?;
-    let name = stack::unique("down");
+    let name = stack::unique("unknown-token");
     let (_, flags) = provider::init(&kcp, &name).await?;
-    let nowhere = format!("https://127.0.0.1:{}", free_port()?);
     let text = std::fs::read_to_string(dirs::run()?.join(format!("{name}.kubeconfig")))?;
-    let path = dirs::run()?.join(format!("{name}-nowhere.kubeconfig"));
-    std::fs::write(&path, text.replace(kcp.url(), &nowhere))?;
-    let flags: Vec<String> = std::iter::once(format!("--kubeconfig={}", path.display()))
-        .chain(flags.into_iter().skip(1))
-        .collect();
+    let path = dirs::run()?.join(format!("{name}-other.kubeconfig"));
+    let access = client::Access::from_kubeconfig(&text, None)?;
+    access.with_token("no-token-of-this-server").write(&path)?;
+    let flags = std::iter::once(format!("--kubeconfig={}", path.display()))
+        .chain(flags.into_iter().skip(1));
     let backend = Backend::launch(&name, flags).await?;
-    said_once(&backend, "cannot be reached").await
+    said_once(&backend, "does not accept the credential").await?;
+    // A token in the kubeconfig is read at start only.
+    ensure!(backend.output()?.contains("restart"), "{}", backend.output()?);
+    ensure!(!backend.output()?.contains("no-token-of-this-server"), "the token is in the log");
+    Ok(())
+}
+
+/// The slice can be read, the virtual workspace cannot.
+async fn missing_content() -> Result<()> {
+    let kcp = stack::kcp().await?;
+    let name = stack::unique("contentless");
+    let (export, flags) = provider::init(&kcp, &name).await?;
+    let admin = kcp.client(&export.cluster).await?;
+    let group = "rbac.authorization.k8s.io";
+    let roles = resource(group, "v1", "ClusterRole", "clusterroles");
+    let roles = object::api(&admin, &roles, None);
+    let rules = roles.get("kube-bind-backend").await?.data["rules"].take();
+    let mut fewer = rules.clone();
+    let list = fewer.as_array_mut().context("no rules")?;
+    list.retain(|rule| rule["resources"] != json!(["apiexports/content"]));
+    ensure!(fewer != rules, "no rule for apiexports/content");
+    object::merge_patch(&roles, "kube-bind-backend", &json!({"rules": fewer}), false).await?;
+    let backend = Backend::launch(&name, flags.clone()).await?;
+    // All kinds are refused for the same reason, which is to be said once.
+    said_once(&backend, "apiexports/content").await?;
+    let warnings = backend.output()?.matches(" WARN ").count();
+    ensure!(warnings == 1, "{}", backend.output()?);
+    object::merge_patch(&roles, "kube-bind-backend", &json!({"rules": rules}), false).await?;
+    backend.ready().await?;
+    let provider = Provider::of(kcp.clone(), export, flags, backend);
+    provider.tenant("contentless", Claims::All).await.map(drop)
 }
 
 async fn missing_rights() -> Result<()> {
@@ -177,6 +292,8 @@ async fn server_url() -> Result<()> {
     flags.push(format!("--server-url={url}"));
     flags.push("--apiexport-endpoint-slice-name=there-is-none".to_owned());
     flags.extend(PLATFORM.iter().map(|flag| (*flag).to_owned()));
+    let (log, ours) = (kcp.audit(), Filter::backend().cluster(&export.cluster));
+    let mark = log.mark()?;
     let backend = Backend::start(&name, flags.clone()).await?;
     let provider = Provider::of(kcp.clone(), export, flags, backend);
     let tenant = provider.tenant("server-url", Claims::All).await?;
@@ -184,6 +301,9 @@ async fn server_url() -> Result<()> {
     let bound = binding::bind(&admin, &binding::Request::new("consumer", "consumer")).await?;
     let expected = format!("{}/clusters/{}", kcp.url(), tenant.cluster);
     ensure!(bound.consumer.server() == expected, "{}", bound.consumer.server());
+    let mut asked = log.requests(mark, &ours)?;
+    asked.extend(log.watches(mark, &ours)?);
+    ensure!(asked.is_empty(), "the export workspace was asked:\n{}", audit::listing(&asked));
     Ok(())
 }
 
