@@ -236,20 +236,20 @@ async fn missing_content() -> Result<()> {
     let (export, flags) = provider::init(&kcp, &name).await?;
     let admin = kcp.client(&export.cluster).await?;
     let group = "rbac.authorization.k8s.io";
-    let roles = resource(group, "v1", "ClusterRole", "clusterroles");
-    let roles = object::api(&admin, &roles, None);
-    let rules = roles.get("kube-bind-backend").await?.data["rules"].take();
+    let kind = resource(group, "v1", "ClusterRole", "clusterroles");
+    let api = object::api(&admin, &kind, None);
+    let rules = api.get("kube-bind-backend").await?.data["rules"].take();
     let mut fewer = rules.clone();
     let list = fewer.as_array_mut().context("no rules")?;
     list.retain(|rule| rule["resources"] != json!(["apiexports/content"]));
     ensure!(fewer != rules, "no rule for apiexports/content");
-    object::merge_patch(&roles, "kube-bind-backend", &json!({"rules": fewer}), false).await?;
+    object::merge_patch(&api, "kube-bind-backend", &json!({"rules": fewer}), false).await?;
     let backend = Backend::launch(&name, flags.clone()).await?;
     // All kinds are refused for the same reason, which is to be said once.
     said_once(&backend, "apiexports/content").await?;
     let warnings = backend.output()?.matches(" WARN ").count();
     ensure!(warnings == 1, "{}", backend.output()?);
-    object::merge_patch(&roles, "kube-bind-backend", &json!({"rules": rules}), false).await?;
+    object::merge_patch(&api, "kube-bind-backend", &json!({"rules": rules}), false).await?;
     backend.ready().await?;
     let provider = Provider::of(kcp.clone(), export, flags, backend);
     provider.tenant("contentless", Claims::All).await.map(drop)
