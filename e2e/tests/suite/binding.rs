@@ -10,6 +10,7 @@ use e2e::kcp::Claims;
 use e2e::object::{self, core, kube_bind};
 use e2e::provider::{self, NAMESPACED, PLATFORM, Provider};
 use e2e::stack;
+use e2e::wait::eventually;
 use futures::FutureExt as _;
 use futures::future::try_join_all;
 use kube::Client;
@@ -257,10 +258,14 @@ async fn taken() -> Result<()> {
         bound.consumer.namespace()
     );
     ensure!(message.contains(&command), "the message does not name the way out: {message}");
+    // The Event follows the condition.
     let events = object::api(&admin, &core("Event"), Some("other-team"));
-    let events = events.list(&ListParams::default()).await?;
-    let reasons: Vec<_> = events.items.iter().map(|event| &event.data["reason"]).collect();
-    ensure!(reasons == ["IdentityTaken"], "someone has to act, but the Events are {reasons:?}");
+    eventually("an Event for who has to act", SOON, async || {
+        let list = events.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
+        let reasons: Vec<_> = list.items.iter().map(|event| &event.data["reason"]).collect();
+        if reasons == ["IdentityTaken"] { Ok(()) } else { Err(format!("{reasons:?}")) }
+    })
+    .await?;
     let secrets = object::api(&admin, &core("Secret"), Some("other-team"));
     ensure!(
         secrets.get_opt("second-binding-response").await?.is_none(),
