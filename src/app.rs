@@ -16,6 +16,7 @@ use crate::kinds::Kinds;
 use crate::onboarding::{Onboarding, Settings};
 use crate::providers::{self, ProviderError};
 use crate::runtime::admin::{self, Paths, Status};
+use crate::runtime::error::first_line;
 use crate::runtime::fleet::Fleet;
 use crate::runtime::metrics::Metrics;
 use crate::runtime::tasks::Tasks;
@@ -120,7 +121,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
 
 async fn listen(flag: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
     let failed = |source| Error::Listen { flag, address, source };
-    let listener = admin::listen(address).await.map_err(failed)?;
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     tracing::info!(flag, %address, "listening");
     Ok(listener)
@@ -143,11 +144,7 @@ fn stop_signal() -> Result<impl Future<Output = ()>, Error> {
 async fn kube_config(config: &Config) -> Result<kube::Config, Error> {
     let options =
         KubeConfigOptions { context: config.context.clone(), ..KubeConfigOptions::default() };
-    // After the first line some errors quote the file, and it holds credentials.
-    let broken = |err: &dyn std::error::Error| {
-        let text = err.to_string();
-        Error::Kubeconfig(text.lines().next().unwrap_or_default().to_owned())
-    };
+    let broken = |err: &dyn std::error::Error| Error::Kubeconfig(first_line(err));
     if let Some(path) = &config.kubeconfig {
         let file = Kubeconfig::read_from(path).map_err(|err| broken(&err))?;
         return kube::Config::from_custom_kubeconfig(file, &options)

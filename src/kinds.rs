@@ -21,7 +21,7 @@ use crate::api::v1alpha2::{
     ApiServiceExportTemplate, BindableResourcesRequest, Cluster, ClusterBinding,
 };
 use crate::runtime::fleet::Source;
-use crate::runtime::kind::{Kind, Selector};
+use crate::runtime::kind::Kind;
 use crate::runtime::metrics::Metrics;
 use crate::runtime::watch::Watched;
 
@@ -123,19 +123,18 @@ pub struct Kinds {
 
 impl Default for Kinds {
     fn default() -> Self {
-        let all = Selector::default();
-        let ours = Selector { labels: Some(OURS), fields: None };
+        let ours = Some(OURS);
         Self {
-            clusters: Arc::new(Kind::whole("Cluster", &all)),
-            cluster_bindings: Arc::new(Kind::whole("ClusterBinding", &all)),
-            requests: Arc::new(Kind::whole("BindableResourcesRequest", &all)),
-            templates: Arc::new(Kind::whole("APIServiceExportTemplate", &all)),
-            namespaces: Arc::new(Kind::metadata("Namespace", &all)),
-            service_accounts: Arc::new(Kind::whole("ServiceAccount", &ours)),
-            secrets: Arc::new(Kind::projected("Secret", &ours, SecretView::from)),
-            cluster_roles: Arc::new(Kind::whole("ClusterRole", &ours)),
-            cluster_role_bindings: Arc::new(Kind::whole("ClusterRoleBinding", &ours)),
-            role_bindings: Arc::new(Kind::whole("RoleBinding", &ours)),
+            clusters: Arc::new(Kind::whole("Cluster", None)),
+            cluster_bindings: Arc::new(Kind::whole("ClusterBinding", None)),
+            requests: Arc::new(Kind::whole("BindableResourcesRequest", None)),
+            templates: Arc::new(Kind::whole("APIServiceExportTemplate", None)),
+            namespaces: Arc::new(Kind::metadata("Namespace", None)),
+            service_accounts: Arc::new(Kind::whole("ServiceAccount", ours)),
+            secrets: Arc::new(Kind::projected("Secret", ours, SecretView::from)),
+            cluster_roles: Arc::new(Kind::whole("ClusterRole", ours)),
+            cluster_role_bindings: Arc::new(Kind::whole("ClusterRoleBinding", ours)),
+            role_bindings: Arc::new(Kind::whole("RoleBinding", ours)),
         }
     }
 }

@@ -21,8 +21,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use crate::api::keys;
 use crate::api::v1alpha2::ClusterBinding;
 use crate::consumer::external::{self, ExternalAddress};
-use crate::consumer::names;
 use crate::consumer::onboarding::{self as plan, Consumer, Contents, NamespacePlan, Refusal, Step};
+use crate::consumer::{names, ours};
 use crate::kinds::{Kinds, digest_of, token_of};
 use crate::runtime::cluster::ObjKey;
 use crate::runtime::error::{CallError, Cause, Retry};
@@ -312,7 +312,7 @@ impl Onboarding {
         let live = kind.get_live(cluster, "", keys::CLUSTER_ROLE).await?;
         // With our label the watch brings it and the next look puts it right; without, it was made by
         // v0.8.1 or by hand, which is fine as long as it grants what we would.
-        if live.is_none_or(|live| live.rules == role.rules || plan::has_our_label(&live.metadata)) {
+        if live.is_none_or(|live| live.rules == role.rules || ours::is_labelled(&live.metadata)) {
             return Ok(());
         }
         Err(Error::Foreign {

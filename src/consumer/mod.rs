@@ -4,5 +4,6 @@ pub mod external;
 pub mod kubeconfig;
 pub mod names;
 pub mod onboarding;
+pub mod ours;
 pub mod rbac;
 pub mod response;

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::api::keys;
 use crate::api::v1alpha2::{ClusterBinding, ClusterBindingSpec, SecretKeyRef};
 
-use super::{names, rbac};
+use super::{names, ours, rbac};
 
 /// Who asks for a binding, as it is recorded on the contract namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,13 +106,6 @@ fn annotation<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a str> {
     meta.annotations.as_ref()?.get(key).map(String::as_str)
 }
 
-/// Whether an object carries the label of what we made.
-#[must_use]
-pub fn has_our_label(meta: &ObjectMeta) -> bool {
-    let label = meta.labels.as_ref().and_then(|labels| labels.get(keys::LABEL_MANAGED));
-    label.is_some_and(|value| value == keys::TRUE)
-}
-
 /// The identity that a namespace is for, under the present or the v0.5 key.
 #[must_use]
 pub fn identity_of(meta: &ObjectMeta) -> Option<&str> {
@@ -127,7 +120,7 @@ pub fn identity_of(meta: &ObjectMeta) -> Option<&str> {
 /// Whoever may create namespaces with our label can still claim an identity before its owner does;
 /// those are the provider's own people, never consumers.
 fn is_ours(meta: &ObjectMeta, binding: Option<&ClusterBinding>) -> bool {
-    (has_our_label(meta) && annotation(meta, keys::ANNOTATION_BOUND_BY).is_some())
+    (ours::is_labelled(meta) && annotation(meta, keys::ANNOTATION_BOUND_BY).is_some())
         || binding.is_some_and(|binding| {
             let theirs = annotation(&binding.metadata, keys::ANNOTATION_IDENTITY);
             theirs.is_some() && theirs == identity_of(meta)
@@ -146,13 +139,13 @@ pub fn namespace<'a>(
 ) -> Result<NamespacePlan, Refusal> {
     let computed = names::contract_namespace(prefix, consumer.identity);
     let name_of = |meta: &ObjectMeta| meta.name.clone().unwrap_or_default();
-    let ours: Vec<&ObjectMeta> = namespaces
+    let candidates: Vec<&ObjectMeta> = namespaces
         .iter()
         .copied()
         .filter(|meta| is_ours(meta, binding_in(meta.name.as_deref().unwrap_or_default())))
         .filter(|meta| identity_of(meta) == Some(consumer.identity))
         .collect();
-    let own = ours.iter().copied().find(|meta| {
+    let own = candidates.iter().copied().find(|meta| {
         meta.deletion_timestamp.is_none()
             && name_of(meta) == computed
             && annotation(meta, keys::ANNOTATION_BOUND_BY) == Some(consumer.binder.as_str())
@@ -161,7 +154,7 @@ pub fn namespace<'a>(
         // Another namespace with the same identity must not lock its owner out.
         return existing(consumer, own);
     }
-    match ours.as_slice() {
+    match candidates.as_slice() {
         [] => {
             if namespaces.iter().any(|meta| name_of(meta) == computed) {
                 return Err(Refusal::NameTaken(computed));
@@ -190,26 +183,11 @@ fn new_namespace(consumer: &Consumer<'_>, name: String) -> Namespace {
     }
     let metadata = ObjectMeta {
         name: Some(name),
-        labels: Some(managed()),
+        labels: Some(ours::labels()),
         annotations: Some(annotations),
         ..ObjectMeta::default()
     };
     Namespace { metadata, ..Namespace::default() }
-}
-
-/// Metadata of an object of ours in a namespace.
-#[must_use]
-pub fn metadata(namespace: &str, name: &str) -> ObjectMeta {
-    ObjectMeta {
-        name: Some(name.to_owned()),
-        namespace: Some(namespace.to_owned()),
-        labels: Some(managed()),
-        ..ObjectMeta::default()
-    }
-}
-
-fn managed() -> BTreeMap<String, String> {
-    BTreeMap::from([(keys::LABEL_MANAGED.to_owned(), keys::TRUE.to_owned())])
 }
 
 /// Checks whose an existing namespace is, and adds what is not recorded on it yet.
@@ -250,8 +228,8 @@ fn existing(consumer: &Consumer<'_>, meta: &ObjectMeta) -> Result<NamespacePlan,
     if !annotations.is_empty() {
         patch.insert("annotations".to_owned(), Value::Object(annotations));
     }
-    if !has_our_label(meta) {
-        patch.insert("labels".to_owned(), json!(managed()));
+    if !ours::is_labelled(meta) {
+        patch.insert("labels".to_owned(), json!(ours::labels()));
     }
     if patch.is_empty() {
         Ok(NamespacePlan::Use(meta.clone()))
@@ -347,7 +325,7 @@ fn cluster_binding(consumer: &Consumer<'_>, pretty_name: &str, namespace: &str) 
     ClusterBinding {
         metadata: ObjectMeta {
             annotations: Some(annotations.map(|(k, v)| (k.to_owned(), v.to_owned())).collect()),
-            ..metadata(namespace, keys::CLUSTER_BINDING)
+            ..ours::metadata(keys::CLUSTER_BINDING, Some(namespace))
         },
         spec: ClusterBindingSpec {
             kubeconfig_secret_ref: SecretKeyRef {

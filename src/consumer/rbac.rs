@@ -10,6 +10,7 @@ use k8s_openapi::api::rbac::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
+use super::ours::metadata;
 use crate::api::keys;
 
 /// Rules of `ClusterRole` `kube-binder` in the order of contract objects.md 1.2: group, resource, verbs.
@@ -39,21 +40,6 @@ fn resource_rule(group: &str, resources: &[&str], verbs: &[&str]) -> PolicyRule 
         resources: Some(strings(resources)),
         verbs: strings(verbs),
         ..PolicyRule::default()
-    }
-}
-
-/// The label, as a whole set of labels.
-#[must_use]
-pub fn managed_labels() -> Option<BTreeMap<String, String>> {
-    Some(BTreeMap::from([(keys::LABEL_MANAGED.to_owned(), keys::TRUE.to_owned())]))
-}
-
-fn metadata(name: &str, namespace: Option<&str>) -> ObjectMeta {
-    ObjectMeta {
-        name: Some(name.to_owned()),
-        namespace: namespace.map(str::to_owned),
-        labels: managed_labels(),
-        ..ObjectMeta::default()
     }
 }
 

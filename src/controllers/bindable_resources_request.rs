@@ -26,14 +26,15 @@ use crate::api::conditions::{ConditionStatus, READY, set_standard, whole_seconds
 use crate::api::v1alpha2::{
     BindableResourcesRequest, BindableResourcesRequestStatus, Phase, SecretKeyRef,
 };
-use crate::consumer::onboarding::{Binder, Consumer, identity_of, metadata};
+use crate::consumer::onboarding::{Binder, Consumer, identity_of};
+use crate::consumer::ours;
 use crate::consumer::response::binding_resource_response;
 use crate::kinds::{Kinds, digest_of};
 use crate::onboarding::{self, Access, Onboarding, Progress};
 use crate::runtime::cluster::ObjKey;
 use crate::runtime::controller::Reconciler;
 use crate::runtime::error::{CallError, Cause, Retry, shortened};
-use crate::runtime::fleet::{Cluster, Fleet};
+use crate::runtime::fleet::Cluster;
 use crate::runtime::queue::Queue;
 
 /// Reconciles requests.
@@ -45,11 +46,14 @@ pub(super) struct Controller {
 
 /// Asks for pending requests of an identity when its namespace or a Secret in that changes.
 pub(super) fn subscribe(kinds: &Arc<Kinds>, queue: &Arc<Queue>) {
+    // Without a handle a cluster is not served yet, and its engagement asks for everything.
     let (k, q) = (Arc::clone(kinds), Arc::clone(queue));
     kinds.namespaces.subscribe(move |fleet, delta| {
         let identity = delta.object().and_then(|namespace| identity_of(&namespace.metadata));
-        if let Some(identity) = identity {
-            wake(&k, &q, fleet, &delta.scope.cluster, identity);
+        if let Some(identity) = identity
+            && let Some(cluster) = fleet.cluster(&delta.scope.cluster)
+        {
+            wake(&k, &q, &cluster, identity);
         }
     });
     let (k, q) = (Arc::clone(kinds), Arc::clone(queue));
@@ -61,23 +65,13 @@ pub(super) fn subscribe(kinds: &Arc<Kinds>, queue: &Arc<Queue>) {
         let namespace = secret.metadata.namespace.as_deref().unwrap_or_default();
         let namespace = k.namespaces.get(&cluster, "", namespace);
         if let Some(identity) = namespace.as_ref().and_then(|ns| identity_of(&ns.metadata)) {
-            wake(&k, &q, fleet, &cluster.id, identity);
+            wake(&k, &q, &cluster, identity);
         }
     });
 }
 
-fn wake(
-    kinds: &Kinds,
-    queue: &Queue,
-    fleet: &Arc<Fleet>,
-    cluster: &crate::runtime::cluster::ClusterId,
-    identity: &str,
-) {
-    // Without a handle the cluster is not served yet, and its engagement asks for everything.
-    let Some(cluster) = fleet.cluster(cluster) else {
-        return;
-    };
-    for request in kinds.requests.list(&cluster) {
+fn wake(kinds: &Kinds, queue: &Queue, cluster: &Cluster, identity: &str) {
+    for request in kinds.requests.list(cluster) {
         let same = request.spec.cluster_identity.identity.as_deref() == Some(identity);
         if same && !phase_of(&request).is_final() {
             queue.add(ObjKey::of(&cluster.id, &request.metadata));
@@ -254,7 +248,7 @@ impl Controller {
         let secret = Secret {
             metadata: ObjectMeta {
                 owner_references: owner.map(|owner: OwnerReference| vec![owner]),
-                ..metadata(namespace, &place.name)
+                ..ours::metadata(&place.name, Some(namespace))
             },
             type_: Some("Opaque".to_owned()),
             data: Some(BTreeMap::from([(place.key.clone(), data())])),
@@ -288,13 +282,13 @@ impl Controller {
         if Self::retry(err) == Retry::Conflict {
             return Ok(());
         }
+        let now = Timestamp::now();
         let mut status = request.status.clone().unwrap_or_default();
         if matches!(err, Error::NoTemplate(_)) {
             status.phase = Phase::Failed;
-            status.completion_time = Some(whole_seconds(Timestamp::now()));
+            status.completion_time = Some(whole_seconds(now));
         }
         let message = shortened(err.to_string());
-        let now = Timestamp::now();
         set_standard(&mut status.conditions, READY, &ConditionStatus::False, reason, &message, now);
         if self.write_status(cluster, request, &status).await? && err.needs_someone() {
             self.events.warn(cluster, &request.object_ref(&()), reason, &message).await;

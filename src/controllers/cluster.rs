@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::api::conditions::{self, Condition, Severity};
 use crate::api::keys;
 use crate::api::v1alpha2::{self, ClusterSpec};
-use crate::consumer::rbac;
+use crate::consumer::{ours, rbac};
 use crate::kinds::Kinds;
 use crate::runtime::cluster::{ClusterId, ObjKey};
 use crate::runtime::controller::Reconciler;
@@ -153,7 +153,7 @@ impl Controller {
             return Ok(object);
         }
         let mut wanted = v1alpha2::Cluster::new(keys::CLUSTER, ClusterSpec::default());
-        wanted.metadata.labels = rbac::managed_labels();
+        wanted.metadata.labels = Some(ours::labels());
         match kind.create(cluster, &wanted).await {
             Ok(created) => Ok(created),
             Err(CallError { cause: Cause::Exists, .. }) => {
@@ -194,17 +194,8 @@ impl Controller {
         cluster: &Cluster,
         object: &v1alpha2::Cluster,
     ) -> Result<(), Error> {
-        if let Some(known) = self.kinds.cluster_role_bindings.get(cluster, "", keys::OIDC_USER_ROLE)
-            && is_owned(&known.metadata, object)
-        {
-            self.kinds.cluster_role_bindings.delete(cluster, &known.metadata).await?;
-        }
-        if let Some(known) = self.kinds.cluster_roles.get(cluster, "", keys::OIDC_USER_ROLE)
-            && is_owned(&known.metadata, object)
-        {
-            self.kinds.cluster_roles.delete(cluster, &known.metadata).await?;
-        }
-        Ok(())
+        remove_owned(&self.kinds.cluster_role_bindings, cluster, object).await?;
+        remove_owned(&self.kinds.cluster_roles, cluster, object).await
     }
 
     async fn status(
@@ -227,6 +218,19 @@ impl Controller {
 fn is_owned(meta: &ObjectMeta, object: &v1alpha2::Cluster) -> bool {
     let owners = meta.owner_references.as_deref().unwrap_or_default();
     owners.iter().any(|owner| Some(&owner.uid) == object.metadata.uid.as_ref())
+}
+
+/// Deletes our object of the name `kube-bind-oidc-user`.
+async fn remove_owned<K: Wire>(
+    kind: &Kind<K>,
+    cluster: &Cluster,
+    object: &v1alpha2::Cluster,
+) -> Result<(), Error> {
+    let known = kind.get(cluster, "", keys::OIDC_USER_ROLE);
+    if let Some(known) = known.filter(|known| is_owned((**known).meta(), object)) {
+        kind.delete(cluster, (*known).meta()).await?;
+    }
+    Ok(())
 }
 
 /// Creates an object of the name `kube-bind-oidc-user`, or makes the content of ours equal to the

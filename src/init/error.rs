@@ -7,6 +7,8 @@ use std::time::Duration;
 use kube::config::KubeconfigError;
 use thiserror::Error;
 
+use crate::runtime::error::first_line;
+
 /// Why `init` stopped. Everything done so far stays; the next run continues there.
 #[derive(Debug, Error)]
 pub enum Error {
@@ -160,11 +162,6 @@ impl Failure {
             _ => false,
         }
     }
-}
-
-/// After the first line some errors quote the kubeconfig, and it holds credentials.
-fn first_line(error: &KubeconfigError) -> String {
-    error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
 /// What a proxy answers may be a page of HTML.

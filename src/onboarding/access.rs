@@ -15,7 +15,7 @@ use super::{Error, Onboarding, exists_is_fine};
 use crate::api::keys;
 use crate::consumer::external::consumer_server;
 use crate::consumer::kubeconfig::Kubeconfig;
-use crate::consumer::onboarding as plan;
+use crate::consumer::ours;
 use crate::runtime::cluster::ObjKey;
 use crate::runtime::fleet::Cluster;
 use crate::runtime::kind::create_unwatched;
@@ -66,7 +66,7 @@ impl Onboarding {
         let kind = &self.kinds.secrets;
         let data = || ByteString(yaml.expose_secret().as_bytes().to_vec());
         let secret = Secret {
-            metadata: plan::metadata(namespace, name),
+            metadata: ours::metadata(name, Some(namespace)),
             type_: Some("Opaque".to_owned()),
             data: Some(BTreeMap::from([(keys::KUBECONFIG_KEY.to_owned(), data())])),
             ..Secret::default()

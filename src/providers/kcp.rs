@@ -24,7 +24,7 @@ use crate::api::keys;
 use crate::runtime::cache::Delta;
 use crate::runtime::endpoint::{ClusterSource, EndpointSpec, WATCH_TIMEOUT, connect};
 use crate::runtime::fleet::{ClusterInfo, Fleet, Source};
-use crate::runtime::kind::{Kind, Selector};
+use crate::runtime::kind::Kind;
 use crate::runtime::metrics::Metrics;
 use crate::runtime::watch::Watched;
 
@@ -129,7 +129,7 @@ impl Kcp {
         claims: Vec<Claim>,
         serve_export: bool,
     ) -> Self {
-        let bindings = Arc::new(Kind::<ApiBinding>::whole("APIBinding", &Selector::default()));
+        let bindings = Arc::new(Kind::<ApiBinding>::whole("APIBinding", None));
         let engage = Engage { bindings: Arc::downgrade(&bindings), claims, serve_export };
         bindings.subscribe(move |fleet, delta| engage.changed(fleet, delta));
         Self { config, fixed, slice, bindings, said_empty: AtomicBool::new(false) }

@@ -1,7 +1,6 @@
 //! `/healthz`, `/livez`, `/readyz` and `/metrics`, for people, probes and scrapers.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,11 +83,6 @@ pub async fn serve(
             drop(permit);
         });
     }
-}
-
-/// Opens a listener.
-pub async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
-    TcpListener::bind(address).await
 }
 
 fn answer(request: &Request<Incoming>, paths: Paths, status: &Status) -> Response<Full<Bytes>> {

@@ -42,6 +42,13 @@ impl Retry {
     }
 }
 
+/// The first line of an error. Errors about a kubeconfig quote the file after that, and it holds
+/// credentials.
+#[must_use]
+pub fn first_line(err: &dyn std::error::Error) -> String {
+    err.to_string().lines().next().unwrap_or_default().to_owned()
+}
+
 /// A request to an API server that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{action} {kind} {key}: {cause}")]

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 
 use super::cache::{Cache, Decoded, Delta, Scope};
 use super::cluster::ObjKey;
-use super::endpoint::REQUEST_TIMEOUT;
+use super::endpoint::{REQUEST_TIMEOUT, WATCH_TIMEOUT};
 use super::error::{Action, CallError, Cause};
 use super::fleet::{Cluster, Fleet};
 
@@ -59,26 +59,6 @@ pub struct Kind<K, C = K> {
     keep: fn(K) -> C,
 }
 
-/// Which objects of a kind are watched.
-#[derive(Debug, Clone, Default)]
-pub struct Selector {
-    /// A label selector, as kubectl takes it.
-    pub labels: Option<&'static str>,
-    /// A field selector.
-    pub fields: Option<String>,
-}
-
-impl Selector {
-    fn config(&self) -> watcher::Config {
-        watcher::Config {
-            label_selector: self.labels.map(str::to_owned),
-            field_selector: self.fields.clone(),
-            ..watcher::Config::default()
-                .timeout(u32::try_from(super::endpoint::WATCH_TIMEOUT.as_secs()).unwrap_or(60))
-        }
-    }
-}
-
 /// Drops what nobody reads and what costs several times the rest of an object in memory.
 fn prune(meta: &mut ObjectMeta) {
     meta.managed_fields = None;
@@ -88,42 +68,26 @@ fn prune(meta: &mut ObjectMeta) {
 }
 
 impl<T: Wire> Kind<T, T> {
-    /// A kind cached as it is.
+    /// A kind cached as it is. `labels` is a label selector, as kubectl takes it.
     #[must_use]
-    pub fn whole(name: &'static str, selector: &Selector) -> Self {
-        Self::projected(name, selector, |object| object)
+    pub fn whole(name: &'static str, labels: Option<&'static str>) -> Self {
+        Self::projected(name, labels, |object| object)
     }
 }
 
 impl<K: Wire> Kind<K, PartialObjectMeta<K>> {
     /// A kind of which only the metadata is read and cached.
     #[must_use]
-    pub fn metadata(name: &'static str, selector: &Selector) -> Self {
-        let config = selector.config();
-        let open = move |client: Client| -> EventStream<PartialObjectMeta<K>> {
-            watcher(Api::<PartialObjectMeta<K>>::all(client), config.clone())
-                .map(|event| {
-                    event.map(|event| {
-                        map_event(event, |mut object| {
-                            prune(&mut object.metadata);
-                            Decoded::Object(object)
-                        })
-                    })
-                })
-                .boxed()
-        };
+    pub fn metadata(name: &'static str, labels: Option<&'static str>) -> Self {
         let keep = |object: K| PartialObjectMeta {
             types: None,
             metadata: object.meta().clone(),
             _phantom: std::marker::PhantomData,
         };
-        Self {
-            name,
-            cache: Cache::default(),
-            subscribers: RwLock::default(),
-            open: Box::new(open),
-            keep,
-        }
+        Self::opened(name, keep, labels, |mut object: PartialObjectMeta<K>| {
+            prune(&mut object.metadata);
+            Decoded::Object(object)
+        })
     }
 }
 
@@ -134,24 +98,39 @@ where
 {
     /// A kind of which only a part is cached. The function must keep the metadata.
     #[must_use]
-    pub fn projected(name: &'static str, selector: &Selector, keep: fn(K) -> C) -> Self {
-        let config = selector.config();
+    pub fn projected(name: &'static str, labels: Option<&'static str>, keep: fn(K) -> C) -> Self {
+        Self::opened(name, keep, labels, move |DeserializeGuard(object): DeserializeGuard<K>| {
+            match object {
+                Ok(mut object) => {
+                    prune(object.meta_mut());
+                    Decoded::Object(keep(object))
+                }
+                Err(mut bad) => {
+                    prune(&mut bad.metadata);
+                    Decoded::Unreadable(Box::new(bad.metadata), bad.error)
+                }
+            }
+        })
+    }
+
+    /// A kind whose watch reads `W` and decodes it like this.
+    fn opened<W>(
+        name: &'static str,
+        keep: fn(K) -> C,
+        labels: Option<&'static str>,
+        decode: impl Fn(W) -> Decoded<C> + Copy + Send + Sync + 'static,
+    ) -> Self
+    where
+        W: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug + Send + 'static,
+    {
+        let seconds = u32::try_from(WATCH_TIMEOUT.as_secs()).unwrap_or(60);
+        let config = watcher::Config {
+            label_selector: labels.map(str::to_owned),
+            ..watcher::Config::default().timeout(seconds)
+        };
         let open = move |client: Client| -> EventStream<C> {
-            watcher(Api::<DeserializeGuard<K>>::all(client), config.clone())
-                .map(move |event| {
-                    event.map(|event| {
-                        map_event(event, |DeserializeGuard(object)| match object {
-                            Ok(mut object) => {
-                                prune(object.meta_mut());
-                                Decoded::Object(keep(object))
-                            }
-                            Err(mut bad) => {
-                                prune(&mut bad.metadata);
-                                Decoded::Unreadable(Box::new(bad.metadata), bad.error)
-                            }
-                        })
-                    })
-                })
+            watcher(Api::<W>::all(client), config.clone())
+                .map(move |event| event.map(|event| map_event(event, decode)))
                 .boxed()
         };
         Self {

@@ -11,7 +11,7 @@ fn consumer(binder: &Binder) -> Consumer<'_> {
 fn meta(name: &str, label: bool, annotations: &[(&str, &str)]) -> ObjectMeta {
     ObjectMeta {
         name: Some(name.into()),
-        labels: label.then(managed),
+        labels: label.then(ours::labels),
         annotations: Some(
             annotations.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
         ),
