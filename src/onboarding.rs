@@ -20,6 +20,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::api::keys;
 use crate::api::v1alpha2::ClusterBinding;
+use crate::consumer::contract::identity_of;
 use crate::consumer::external::{self, ExternalAddress};
 use crate::consumer::onboarding::{self as plan, Consumer, Contents, NamespacePlan, Refusal, Step};
 use crate::consumer::{names, ours};
@@ -189,7 +190,7 @@ impl Onboarding {
         let computed =
             names::contract_namespace(&self.settings.namespace_prefix, consumer.identity);
         let relevant = |meta: &ObjectMeta| {
-            plan::identity_of(meta) == Some(consumer.identity)
+            identity_of(meta) == Some(consumer.identity)
                 || meta.name.as_deref() == Some(computed.as_str())
         };
         let mut seen: Vec<Arc<PartialObjectMeta<Namespace>>> =

@@ -24,6 +24,14 @@ pub const EXPORTS_READY: &str = "ExportsReady";
 pub const PERMISSION_CLAIM: &str = "PermissionClaim";
 /// `APIServiceExport`: the `BoundSchema`s exist and are those the export was made from.
 pub const PROVIDER_IN_SYNC: &str = "ProviderInSync";
+/// `APIServiceExport`: the consumer's rights are in place. Written only when they were not.
+pub const RIGHTS_GRANTED: &str = "RightsGranted";
+/// `APIServiceExport`: the `BoundSchema`s may follow their sources. Written only when they may not.
+pub const SOURCE_IN_SYNC: &str = "SourceInSync";
+/// `APIServiceExport`: the consumer reaches nothing of others. Written only where it does.
+pub const ISOLATED: &str = "Isolated";
+/// `APIServiceNamespace`: the service namespace can be used. Written only when it cannot.
+pub const NAMESPACE_READY: &str = "NamespaceReady";
 
 open_string_enum! {
     /// Whether the condition holds.

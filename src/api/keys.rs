@@ -63,6 +63,24 @@ pub const LABEL_MANAGED: &str = "backend.kube-bind.io/managed";
 /// Annotation: UID of the object that a managed object was made for, where an owner reference is
 /// not possible (another namespace, or cluster scope). Checked before deletion.
 pub const ANNOTATION_OWNER_UID: &str = "backend.kube-bind.io/owner-uid";
+/// Annotation on service namespaces: UID of the contract namespace that they belong to. One of the
+/// same name that was made later is another consumer's.
+pub const ANNOTATION_CONTRACT_UID: &str = "backend.kube-bind.io/contract-uid";
+/// Annotation on roles, bindings and `BoundSchema`s: `<contract namespace>/<export>` that they were
+/// made for.
+pub const ANNOTATION_EXPORT: &str = "backend.kube-bind.io/export";
+/// Annotation on `APIServiceExport`s: the `schemaUpdatePolicy` of the request, which is pruned.
+pub const ANNOTATION_SCHEMA_UPDATE_POLICY: &str = "backend.kube-bind.io/schema-update-policy";
+/// Annotation on `APIServiceExport`s of several resources: digest over the hashes of their
+/// `BoundSchema`s, by which a change is seen without reading their bodies.
+pub const ANNOTATION_SCHEMAS_DIGEST: &str = "backend.kube-bind.io/schemas-digest";
+/// Annotation on `BoundSchema`s: `<UID>/<generation>` of the source schema that they equal.
+pub const ANNOTATION_SOURCE: &str = "backend.kube-bind.io/source";
+/// Annotation on `BoundSchema`s: `spec.scope`, for those who see metadata only.
+pub const ANNOTATION_SCOPE: &str = "backend.kube-bind.io/scope";
+/// Annotation on `BoundSchema`s: the first served version, which the konnector syncs for as long as
+/// it runs.
+pub const ANNOTATION_SYNCED_VERSION: &str = "backend.kube-bind.io/synced-version";
 /// Annotation on contract namespaces: who bound the identity first. `<issuer>#<subject>` for HTTP
 /// users, `namespace:<ns>` for a `BindableResourcesRequest`.
 pub const ANNOTATION_BOUND_BY: &str = "backend.kube-bind.io/bound-by";
@@ -111,6 +129,9 @@ pub const TOKEN_SECRET: &str = "kube-binder";
 pub const KUBECONFIG_SECRET: &str = "kubeconfig";
 /// The key in [`KUBECONFIG_SECRET`], always.
 pub const KUBECONFIG_KEY: &str = "kubeconfig";
+/// Prefix of the roles and bindings of an export: `<prefix><export>` in a namespace,
+/// `<prefix><contract namespace>-<export>` in the cluster.
+pub const EXPORT_ROLE_PREFIX: &str = "kube-binder-claims-";
 /// Name of the only `ClusterBinding` of a contract namespace.
 pub const CLUSTER_BINDING: &str = "cluster";
 /// Name of the only `Cluster` of a provider cluster.

@@ -1,5 +1,6 @@
 //! What one bound consumer owns, as pure functions: names, objects and bytes of the wire contract. No I/O, no runtime.
 
+pub mod contract;
 pub mod external;
 pub mod kubeconfig;
 pub mod names;
@@ -7,3 +8,5 @@ pub mod onboarding;
 pub mod ours;
 pub mod rbac;
 pub mod response;
+pub mod rights;
+pub mod service_namespace;

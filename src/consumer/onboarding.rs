@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::api::keys;
 use crate::api::v1alpha2::{ClusterBinding, ClusterBindingSpec, SecretKeyRef};
 
+use super::contract::{annotation, identity_of, is_ours};
 use super::{names, ours, rbac};
 
 /// Who asks for a binding, as it is recorded on the contract namespace.
@@ -100,31 +101,6 @@ impl Refusal {
             Self::Deleting(_) => "NamespaceDeleting",
         }
     }
-}
-
-fn annotation<'a>(meta: &'a ObjectMeta, key: &str) -> Option<&'a str> {
-    meta.annotations.as_ref()?.get(key).map(String::as_str)
-}
-
-/// The identity that a namespace is for, under the present or the v0.5 key.
-#[must_use]
-pub fn identity_of(meta: &ObjectMeta) -> Option<&str> {
-    annotation(meta, keys::ANNOTATION_IDENTITY)
-        .or_else(|| annotation(meta, keys::ANNOTATION_IDENTITY_LEGACY))
-}
-
-/// Whether a namespace is a contract namespace of ours: by our label and the record of who bound it,
-/// or, where v0.8.1 made it and set neither, by a `ClusterBinding` in it that carries the same
-/// identity. An identity annotation alone is no proof.
-///
-/// Whoever may create namespaces with our label can still claim an identity before its owner does;
-/// those are the provider's own people, never consumers.
-fn is_ours(meta: &ObjectMeta, binding: Option<&ClusterBinding>) -> bool {
-    (ours::is_labelled(meta) && annotation(meta, keys::ANNOTATION_BOUND_BY).is_some())
-        || binding.is_some_and(|binding| {
-            let theirs = annotation(&binding.metadata, keys::ANNOTATION_IDENTITY);
-            theirs.is_some() && theirs == identity_of(meta)
-        })
 }
 
 /// Chooses the contract namespace of a consumer.

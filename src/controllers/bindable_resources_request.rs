@@ -26,7 +26,8 @@ use crate::api::conditions::{ConditionStatus, READY, set_standard, whole_seconds
 use crate::api::v1alpha2::{
     BindableResourcesRequest, BindableResourcesRequestStatus, Phase, SecretKeyRef,
 };
-use crate::consumer::onboarding::{Binder, Consumer, identity_of};
+use crate::consumer::contract::identity_of;
+use crate::consumer::onboarding::{Binder, Consumer};
 use crate::consumer::ours;
 use crate::consumer::response::binding_resource_response;
 use crate::kinds::{Kinds, digest_of};

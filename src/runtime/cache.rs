@@ -164,6 +164,21 @@ impl<C: Resource> Cache<C> {
             .unwrap_or_default()
     }
 
+    /// All readable objects of one namespace of a cluster.
+    pub fn list_namespace(&self, scope: &Scope, namespace: &str) -> Vec<Arc<C>> {
+        let endpoints = self.read();
+        let objects = endpoints
+            .get(&scope.endpoint)
+            .and_then(|endpoint| endpoint.clusters.get(&scope.cluster));
+        let Some(objects) = objects else { return Vec::new() };
+        let first = (namespace.to_owned(), String::new());
+        let from = objects.range(first..);
+        from.take_while(|((of, _), _)| of == namespace)
+            .filter_map(|(_, entry)| entry.object())
+            .cloned()
+            .collect()
+    }
+
     /// Whether the kind was listed once through the endpoint.
     pub fn synced(&self, endpoint: EndpointId) -> bool {
         self.read().get(&endpoint).is_some_and(|endpoint| endpoint.synced)

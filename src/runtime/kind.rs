@@ -161,6 +161,12 @@ where
         self.cache.list(&cluster.scope())
     }
 
+    /// All readable objects of one namespace of a cluster out of the cache.
+    #[must_use]
+    pub fn list_namespace(&self, cluster: &Cluster, namespace: &str) -> Vec<Arc<C>> {
+        self.cache.list_namespace(&cluster.scope(), namespace)
+    }
+
     /// All readable objects of a cluster as seen through one endpoint, whether it is served or not.
     #[must_use]
     pub fn list_in(&self, scope: &Scope) -> Vec<Arc<C>> {
@@ -181,13 +187,7 @@ where
         namespace: &str,
         name: &str,
     ) -> Result<Option<K>, CallError> {
-        let key = ObjKey::new(&cluster.id, namespace, name);
-        let request = path::<K>(namespace).get(name, &kube::api::GetParams::default());
-        match call::<K, K>(cluster, request, Action::Get, &key).await {
-            Ok(object) => Ok(Some(object)),
-            Err(CallError { cause: Cause::NotFound, .. }) => Ok(None),
-            Err(err) => Err(err),
-        }
+        get_unwatched(cluster, namespace, name).await
     }
 
     /// Creates an object. One that exists already is [`Cause::Exists`].
@@ -297,6 +297,21 @@ pub async fn create_unwatched<K: Wire>(cluster: &Cluster, object: &K) -> Result<
     let request = body(object, Action::Create, &key, K::kind(&()).as_ref())
         .map(|body| path::<K>(&key.namespace).create(&PostParams::default(), body))?;
     call::<K, K>(cluster, request, Action::Create, &key).await
+}
+
+/// Reads an object from the server, of any kind.
+pub async fn get_unwatched<K: Wire>(
+    cluster: &Cluster,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<K>, CallError> {
+    let key = ObjKey::new(&cluster.id, namespace, name);
+    let request = path::<K>(namespace).get(name, &kube::api::GetParams::default());
+    match call::<K, K>(cluster, request, Action::Get, &key).await {
+        Ok(object) => Ok(Some(object)),
+        Err(CallError { cause: Cause::NotFound, .. }) => Ok(None),
+        Err(err) => Err(err),
+    }
 }
 
 fn path<K: Wire>(namespace: &str) -> Request {
