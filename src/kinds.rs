@@ -4,13 +4,15 @@
 //! (Secrets, roles) are watched by our label only. Of Secrets no content is cached but the token of
 //! a service account: for the rest a digest tells whether it is what we would write.
 
+pub mod sources;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
-use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, RoleBinding};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use kube::core::{NamespaceResourceScope, PartialObjectMeta};
@@ -18,12 +20,16 @@ use secrecy::SecretString;
 
 use crate::api::keys;
 use crate::api::v1alpha2::{
-    ApiServiceExportTemplate, BindableResourcesRequest, Cluster, ClusterBinding,
+    ApiServiceExport, ApiServiceExportRequest, ApiServiceExportTemplate, ApiServiceNamespace,
+    BindableResourcesRequest, BoundSchema, Cluster, ClusterBinding,
 };
-use crate::runtime::fleet::Source;
+use crate::consumer::contract::Contract;
+use crate::runtime::fleet::{Cluster as Engaged, Source};
 use crate::runtime::kind::Kind;
 use crate::runtime::metrics::Metrics;
 use crate::runtime::watch::Watched;
+
+use self::sources::{SourceKind, Sources};
 
 /// The label selector of everything that we made.
 const OURS: &str = "backend.kube-bind.io/managed=true";
@@ -105,6 +111,16 @@ pub struct Kinds {
     pub cluster_bindings: Arc<Kind<ClusterBinding>>,
     /// Binds as objects.
     pub requests: Arc<Kind<BindableResourcesRequest>>,
+    /// What consumers ask for.
+    pub export_requests: Arc<Kind<ApiServiceExportRequest>>,
+    /// What they may use.
+    pub exports: Arc<Kind<ApiServiceExport>>,
+    /// The schemas they get, without their bodies.
+    pub bound_schemas: Arc<Kind<BoundSchema, PartialObjectMeta<BoundSchema>>>,
+    /// Their namespaces.
+    pub service_namespaces: Arc<Kind<ApiServiceNamespace>>,
+    /// The schemas that a provider offers.
+    pub sources: Sources,
     /// What is offered.
     pub templates: Arc<Kind<ApiServiceExportTemplate>>,
     /// All namespaces: contract namespaces are found by annotation.
@@ -118,28 +134,50 @@ pub struct Kinds {
     /// Ours only.
     pub cluster_role_bindings: Arc<Kind<ClusterRoleBinding>>,
     /// Ours only.
+    pub roles: Arc<Kind<Role>>,
+    /// Ours only.
     pub role_bindings: Arc<Kind<RoleBinding>>,
 }
 
 impl Default for Kinds {
     fn default() -> Self {
+        Self::new(SourceKind::default())
+    }
+}
+
+impl Kinds {
+    /// All kinds, with schemas from there.
+    #[must_use]
+    pub fn new(sources: SourceKind) -> Self {
         let ours = Some(OURS);
         Self {
             clusters: Arc::new(Kind::whole("Cluster", None)),
             cluster_bindings: Arc::new(Kind::whole("ClusterBinding", None)),
             requests: Arc::new(Kind::whole("BindableResourcesRequest", None)),
+            export_requests: Arc::new(Kind::whole("APIServiceExportRequest", None)),
+            exports: Arc::new(Kind::whole("APIServiceExport", None)),
+            bound_schemas: Arc::new(Kind::metadata("BoundSchema", None)),
+            service_namespaces: Arc::new(Kind::whole("APIServiceNamespace", None)),
+            sources: Sources::new(sources),
             templates: Arc::new(Kind::whole("APIServiceExportTemplate", None)),
             namespaces: Arc::new(Kind::metadata("Namespace", None)),
             service_accounts: Arc::new(Kind::whole("ServiceAccount", ours)),
             secrets: Arc::new(Kind::projected("Secret", ours, SecretView::from)),
             cluster_roles: Arc::new(Kind::whole("ClusterRole", ours)),
             cluster_role_bindings: Arc::new(Kind::whole("ClusterRoleBinding", ours)),
+            roles: Arc::new(Kind::whole("Role", ours)),
             role_bindings: Arc::new(Kind::whole("RoleBinding", ours)),
         }
     }
-}
 
-impl Kinds {
+    /// The contract namespace of this name, if it is one.
+    #[must_use]
+    pub fn contract(&self, cluster: &Engaged, namespace: &str) -> Option<Contract> {
+        let object = self.namespaces.get(cluster, "", namespace)?;
+        let binding = self.cluster_bindings.get(cluster, namespace, keys::CLUSTER_BINDING);
+        Contract::of(&object.metadata, binding.as_deref())
+    }
+
     /// What a fleet runs.
     #[must_use]
     pub fn sources(&self, metrics: &Arc<Metrics>) -> Vec<Arc<dyn Source>> {
@@ -148,12 +186,18 @@ impl Kinds {
             Watched::new(Arc::clone(&self.clusters), m()),
             Watched::new(Arc::clone(&self.cluster_bindings), m()),
             Watched::new(Arc::clone(&self.requests), m()),
+            Watched::new(Arc::clone(&self.export_requests), m()),
+            Watched::new(Arc::clone(&self.exports), m()),
+            Watched::new(Arc::clone(&self.bound_schemas), m()),
+            Watched::new(Arc::clone(&self.service_namespaces), m()),
+            self.sources.watch(metrics),
             Watched::new(Arc::clone(&self.templates), m()),
             Watched::new(Arc::clone(&self.namespaces), m()),
             Watched::new(Arc::clone(&self.service_accounts), m()),
             Watched::new(Arc::clone(&self.secrets), m()),
             Watched::new(Arc::clone(&self.cluster_roles), m()),
             Watched::new(Arc::clone(&self.cluster_role_bindings), m()),
+            Watched::new(Arc::clone(&self.roles), m()),
             Watched::new(Arc::clone(&self.role_bindings), m()),
         ]
     }

@@ -1,5 +1,6 @@
 //! What one bound consumer owns, as pure functions: names, objects and bytes of the wire contract. No I/O, no runtime.
 
+pub mod bound_schema;
 pub mod contract;
 pub mod external;
 pub mod kubeconfig;

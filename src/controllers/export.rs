@@ -1,0 +1,301 @@
+//! `APIServiceExport`: keeps what belongs to an export in step with it.
+//!
+//! Watches: exports; their `BoundSchema`s and the source schemas; roles and bindings of ours;
+//! `APIServiceNamespace`s. Writes: `BoundSchema`s, first; then the export's hash annotation, by which
+//! the konnector notices; roles and bindings; the conditions `ProviderInSync`, `SourceInSync`,
+//! `RightsGranted` and `Isolated`, beside those of the konnector. Of an export that is gone: deletes its
+//! roles, bindings and ownerless `BoundSchema`s. Promises: a schema changes only where the policy of the
+//! request says so and only so far as a running konnector can follow; the annotation changes after the
+//! schema; nothing is taken away because a cache lost sight of it.
+
+mod schemas;
+mod status;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::Resource as _;
+use serde_json::json;
+
+use self::schemas::Schemas;
+use crate::api::keys;
+use crate::api::v1alpha2::{ApiServiceExport, BoundSchemaSpec};
+use crate::consumer::bound_schema;
+use crate::consumer::contract::annotation;
+use crate::consumer::rights::{ExportName, exposure};
+use crate::consumer::schema;
+use crate::gone::{Gone, Standing, UNPROVEN_AGAIN};
+use crate::kinds::Kinds;
+use crate::rights::{self, ExportRights};
+use crate::runtime::cluster::ObjKey;
+use crate::runtime::controller::Reconciler;
+use crate::runtime::error::{CallError, Retry};
+use crate::runtime::fleet::Cluster;
+use crate::runtime::kind::{Kind, Wire};
+use crate::runtime::queue::Queue;
+
+use super::export_request::phase_of;
+
+/// Reconciles exports.
+pub(super) struct Controller {
+    kinds: Arc<Kinds>,
+    rights: Arc<ExportRights>,
+    gone: Arc<Gone>,
+    schemas: Schemas,
+}
+
+/// Asks for an export when something of it changes.
+pub(super) fn subscribe(kinds: &Arc<Kinds>, queue: &Arc<Queue>) {
+    made_for(&kinds.roles, queue);
+    made_for(&kinds.role_bindings, queue);
+    made_for(&kinds.cluster_roles, queue);
+    made_for(&kinds.cluster_role_bindings, queue);
+    // The resources of a BoundSchema's export name it, whoever made it.
+    let (k, q) = (Arc::clone(kinds), Arc::clone(queue));
+    kinds.bound_schemas.subscribe(move |fleet, delta| {
+        let Some(object) = delta.object() else { return };
+        let meta = &object.metadata;
+        if let Some(export) = ExportName::of(meta) {
+            q.add(ObjKey::new(&delta.scope.cluster, &export.namespace, &export.name));
+        } else if let Some(cluster) = fleet.cluster(&delta.scope.cluster) {
+            let namespace = meta.namespace.as_deref().unwrap_or_default();
+            let name = meta.name.as_deref().unwrap_or_default();
+            wake(&k, &q, &cluster, Some(namespace), |export| has(export, name));
+        }
+    });
+    let (k, q) = (Arc::clone(kinds), Arc::clone(queue));
+    kinds.sources.subscribe(move |fleet, scope, resource| {
+        if let Some(cluster) = fleet.cluster(&scope.cluster) {
+            wake(&k, &q, &cluster, None, |export| has(export, resource));
+        }
+    });
+    // A service namespace that came up while the export was made has its roles from one of the two.
+    let (k, q) = (Arc::clone(kinds), Arc::clone(queue));
+    kinds.service_namespaces.subscribe(move |fleet, delta| {
+        let Some(object) = &delta.new else { return };
+        if let Some(cluster) = fleet.cluster(&delta.scope.cluster) {
+            wake(&k, &q, &cluster, object.metadata.namespace.as_deref(), |_| true);
+        }
+    });
+    // An export of the same name may have left something behind that the request needed.
+    let q = Arc::clone(queue);
+    kinds.export_requests.subscribe(move |_, delta| {
+        let ended = delta.new.as_ref().is_none_or(|request| phase_of(request).is_final());
+        if let Some(request) = delta.object().filter(|_| ended) {
+            q.add(ObjKey::of(&delta.scope.cluster, &request.metadata));
+        }
+    });
+}
+
+/// Asks for the export that an object was made for.
+fn made_for<K: Wire>(kind: &Kind<K>, queue: &Arc<Queue>) {
+    let queue = Arc::clone(queue);
+    kind.subscribe(move |_, delta| {
+        let export = delta.object().and_then(|object| ExportName::of((**object).meta()));
+        if let Some(export) = export {
+            queue.add(ObjKey::new(&delta.scope.cluster, &export.namespace, &export.name));
+        }
+    });
+}
+
+fn has(export: &ApiServiceExport, resource: &str) -> bool {
+    export.spec.resources.iter().any(|known| known.group_resource().to_string() == resource)
+}
+
+fn wake(
+    kinds: &Kinds,
+    queue: &Queue,
+    cluster: &Cluster,
+    namespace: Option<&str>,
+    concerns: impl Fn(&ApiServiceExport) -> bool,
+) {
+    let exports = match namespace {
+        Some(namespace) => kinds.exports.list_namespace(cluster, namespace),
+        None => kinds.exports.list(cluster),
+    };
+    for export in exports.iter().filter(|export| concerns(export)) {
+        queue.add(ObjKey::of(&cluster.id, &export.metadata));
+    }
+}
+
+/// The exports of a cluster, and those of which only something is left.
+pub(super) fn keys_in(kinds: &Kinds, cluster: &Cluster) -> Vec<ObjKey> {
+    fn left<K: Wire>(kind: &Kind<K>, cluster: &Cluster) -> Vec<ObjKey> {
+        let all = kind.list(cluster);
+        let named = all.iter().filter_map(|object| ExportName::of((**object).meta()));
+        named.map(|export| ObjKey::new(&cluster.id, &export.namespace, &export.name)).collect()
+    }
+    let mut keys = kinds.exports.keys(cluster);
+    keys.extend(left(&kinds.roles, cluster));
+    keys.extend(left(&kinds.role_bindings, cluster));
+    keys.extend(left(&kinds.cluster_roles, cluster));
+    keys.extend(left(&kinds.cluster_role_bindings, cluster));
+    let schemas = kinds.bound_schemas.list(cluster);
+    let named = schemas.iter().filter_map(|object| ExportName::of(&object.metadata));
+    keys.extend(named.map(|export| ObjKey::new(&cluster.id, &export.namespace, &export.name)));
+    keys.sort_unstable();
+    keys.dedup();
+    keys
+}
+
+/// What can go wrong.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    /// A request failed.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// The consumer's rights could not be put in place.
+    #[error(transparent)]
+    Rights(#[from] rights::Error),
+}
+
+impl Reconciler for Controller {
+    type Error = Error;
+
+    const NAME: &'static str = "apiserviceexport";
+
+    async fn reconcile(&self, cluster: &Cluster, key: &ObjKey) -> Result<Option<Duration>, Error> {
+        if cluster.info.leaving {
+            return Ok(None);
+        }
+        let name = ExportName::new(&key.namespace, &key.name);
+        let Some(export) = self.kinds.exports.get(cluster, &key.namespace, &key.name) else {
+            return Ok(self.clean_up(cluster, key, &name).await?);
+        };
+        self.gone.forget(key);
+        let contract = self.kinds.contract(cluster, &key.namespace);
+        let Some(contract) = contract.filter(|contract| !contract.deleting) else {
+            return Ok(None);
+        };
+        if export.metadata.deletion_timestamp.is_some() {
+            return Ok(None);
+        }
+        let schemas = self.schemas.sync(cluster, &name, &export).await?;
+        let export = self.annotate(cluster, export, &schemas).await?;
+        let rights = self.rights.of(cluster, &export);
+        let granted = match &rights {
+            Some(rights) => self.rights.put(cluster, &contract, &name, rights).await,
+            None => Ok(()),
+        };
+        let seen = status::Seen {
+            schemas: &schemas,
+            refused: granted.as_ref().err().filter(|err| err.retry() == Retry::Denied),
+            exposure: rights.as_ref().and_then(exposure),
+        };
+        let known = export.status.as_ref().map_or(&[][..], |status| &status.conditions);
+        if let Some(conditions) = status::plan(known, &seen, Timestamp::now()) {
+            let status = json!({ "conditions": conditions });
+            self.kinds.exports.patch_status(cluster, &export.metadata, status).await?;
+        }
+        granted?;
+        Ok(None)
+    }
+
+    fn retry(error: &Error) -> Retry {
+        match error {
+            Error::Call(err) => err.retry(),
+            Error::Rights(err) => err.retry(),
+        }
+    }
+}
+
+impl Controller {
+    pub(super) fn new(kinds: Arc<Kinds>, rights: Arc<ExportRights>, gone: Arc<Gone>) -> Self {
+        let schemas = Schemas::new(Arc::clone(&kinds));
+        Self { kinds, rights, gone, schemas }
+    }
+
+    /// Tells the konnector that a schema changed, after it has (konnector.md section 3).
+    async fn annotate(
+        &self,
+        cluster: &Cluster,
+        export: Arc<ApiServiceExport>,
+        schemas: &[schemas::State],
+    ) -> Result<Arc<ApiServiceExport>, CallError> {
+        let hashes: Option<Vec<&str>> =
+            schemas.iter().map(|state| Some(state.facts.as_ref()?.hash.as_str())).collect();
+        let Some(hashes) = hashes else {
+            return Ok(export);
+        };
+        let known = |key| annotation(&export.metadata, key);
+        let annotations = if let [hash] = hashes[..] {
+            if known(keys::ANNOTATION_SOURCE_SPEC_HASH) == Some(hash) {
+                return Ok(export);
+            }
+            json!({ keys::ANNOTATION_SOURCE_SPEC_HASH: hash })
+        } else {
+            let digest = bound_schema::digest(hashes);
+            if known(keys::ANNOTATION_SCHEMAS_DIGEST) == Some(&digest) {
+                return Ok(export);
+            }
+            let Some(specs) = self.read_specs(cluster, &export, schemas).await? else {
+                return Ok(export);
+            };
+            json!({
+                keys::ANNOTATION_SOURCE_SPEC_HASH: schema::hash(&specs),
+                keys::ANNOTATION_SCHEMAS_DIGEST: digest,
+            })
+        };
+        let fields = json!({ "metadata": { "annotations": annotations } });
+        self.kinds.exports.patch(cluster, &export.metadata, fields).await
+    }
+
+    async fn read_specs(
+        &self,
+        cluster: &Cluster,
+        export: &ApiServiceExport,
+        schemas: &[schemas::State],
+    ) -> Result<Option<Vec<BoundSchemaSpec>>, CallError> {
+        let namespace = export.metadata.namespace.as_deref().unwrap_or_default();
+        let mut specs = Vec::new();
+        for state in schemas {
+            let name = state.resource.to_string();
+            let live = self.kinds.bound_schemas.get_live(cluster, namespace, &name).await?;
+            let Some(live) = live else { return Ok(None) };
+            specs.push(live.spec);
+        }
+        Ok(Some(specs))
+    }
+
+    /// Removes what an export left behind.
+    async fn clean_up(
+        &self,
+        cluster: &Cluster,
+        key: &ObjKey,
+        name: &ExportName,
+    ) -> Result<Option<Duration>, CallError> {
+        let request = self.kinds.export_requests.get(cluster, &name.namespace, &name.name);
+        // It is on its way: its roles come first.
+        if request.is_some_and(|request| !phase_of(&request).is_final()) {
+            self.gone.forget(key);
+            return Ok(None);
+        }
+        let mut orphans = self.kinds.bound_schemas.list_namespace(cluster, &name.namespace);
+        orphans.retain(|object| {
+            ExportName::of(&object.metadata).as_ref() == Some(name)
+                && object.metadata.owner_references.iter().flatten().count() == 0
+        });
+        if orphans.is_empty() && !self.rights.has_leftovers(cluster, name) {
+            self.gone.forget(key);
+            return Ok(None);
+        }
+        if let Some(left) = self.gone.wait(key) {
+            return Ok(Some(left));
+        }
+        let live = self.kinds.exports.get_live(cluster, &name.namespace, &name.name).await?;
+        if live.is_some() {
+            return Ok(Some(UNPROVEN_AGAIN));
+        }
+        let standing = self.gone.contract(cluster, &name.namespace, None).await?;
+        if standing == Standing::Unproven {
+            return Ok(Some(UNPROVEN_AGAIN));
+        }
+        self.rights.remove(cluster, name).await?;
+        for orphan in orphans {
+            self.kinds.bound_schemas.delete(cluster, &orphan.metadata).await?;
+        }
+        self.gone.forget(key);
+        Ok(None)
+    }
+}

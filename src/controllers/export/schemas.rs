@@ -1,0 +1,290 @@
+//! Keeps the `BoundSchema`s of an export in step with their sources.
+//!
+//! Whether a source has changed is seen in metadata alone: a `BoundSchema` records UID and generation
+//! of the source that it equals. Bodies are read only where these differ and the policy lets the
+//! consumer follow.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::Resource as _;
+use serde_json::json;
+
+use crate::api::keys;
+use crate::api::v1alpha2::{ApiServiceExport, BoundSchema, BoundSchemaSpec, GroupResource};
+use crate::consumer::bound_schema::{self, Facts};
+use crate::consumer::contract::annotation;
+use crate::consumer::rights::ExportName;
+use crate::consumer::schema::{self, Problem};
+use crate::consumer::ours;
+use crate::kinds::Kinds;
+use crate::kinds::sources::Source;
+use crate::runtime::cluster::ObjKey;
+use crate::runtime::error::{CallError, Cause};
+use crate::runtime::fleet::Cluster;
+
+/// Why a `BoundSchema` does not follow its source.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Held {
+    /// There is no source any more.
+    #[error(
+        "there is no {0} for {1} with the label kube-bind.io/exported=true any more; consumers keep \
+         the schema they have until there is"
+    )]
+    NoSource(&'static str, GroupResource),
+    /// The change cannot be given to a running konnector.
+    #[error("{0}")]
+    Problem(String, &'static str),
+    /// The API server does not take the change.
+    #[error("the changed schema of {0} cannot be given to consumers: {1}; make it smaller or correct it")]
+    Refused(GroupResource, String),
+}
+
+impl Held {
+    /// The reason of the condition.
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Self::NoSource(..) => "SchemaNotFound",
+            Self::Problem(_, reason) => reason,
+            Self::Refused(..) => "BoundSchemaRefused",
+        }
+    }
+}
+
+impl From<Problem> for Held {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem.to_string(), problem.reason())
+    }
+}
+
+/// How it stands with one resource of an export.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct State {
+    /// The resource.
+    pub(super) resource: GroupResource,
+    /// Its `BoundSchema`; none where there is none.
+    pub(super) facts: Option<Facts>,
+    /// Why that does not follow its source.
+    pub(super) held: Option<Held>,
+}
+
+/// Keeps `BoundSchema`s in step.
+pub(super) struct Schemas {
+    kinds: Arc<Kinds>,
+    /// The versions of sources that cannot be followed, so that they are not read at every event.
+    held: Mutex<HashMap<ObjKey, (String, Held)>>,
+}
+
+impl Schemas {
+    pub(super) fn new(kinds: Arc<Kinds>) -> Self {
+        Self { kinds, held: Mutex::default() }
+    }
+
+    /// Brings the `BoundSchema`s of an export as far as they may go; their states come back in the
+    /// order of its resources.
+    pub(super) async fn sync(
+        &self,
+        cluster: &Cluster,
+        name: &ExportName,
+        export: &ApiServiceExport,
+    ) -> Result<Vec<State>, CallError> {
+        let owner = export.controller_owner_ref(&());
+        let owner = owner.map(|owner| OwnerReference { block_owner_deletion: Some(true), ..owner });
+        let mut states = Vec::new();
+        for resource in &export.spec.resources {
+            let one = One {
+                schemas: self,
+                cluster,
+                name,
+                export,
+                owner: owner.as_ref(),
+                resource: resource.group_resource(),
+            };
+            states.push(one.sync().await?);
+        }
+        Ok(states)
+    }
+
+    fn remembered(&self, key: &ObjKey, version: &str) -> Option<Held> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.get(key).filter(|(known, _)| known == version).map(|(_, held)| held.clone())
+    }
+
+    fn remember(&self, key: ObjKey, version: &str, why: Option<&Held>) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        match why {
+            Some(why) => held.insert(key, (version.to_owned(), why.clone())),
+            None => held.remove(&key),
+        };
+    }
+}
+
+/// One resource of one export.
+struct One<'a> {
+    schemas: &'a Schemas,
+    cluster: &'a Cluster,
+    name: &'a ExportName,
+    export: &'a ApiServiceExport,
+    owner: Option<&'a OwnerReference>,
+    resource: GroupResource,
+}
+
+impl One<'_> {
+    fn state(&self, facts: Option<Facts>, held: Option<Held>) -> State {
+        State { resource: self.resource.clone(), facts, held }
+    }
+
+    fn no_source(&self) -> Held {
+        Held::NoSource(self.schemas.kinds.sources.called(), self.resource.clone())
+    }
+
+    async fn sync(&self) -> Result<State, CallError> {
+        let kinds = &self.schemas.kinds;
+        let source = kinds.sources.find(self.cluster, &self.resource);
+        let schema = self.resource.to_string();
+        let Some(known) = kinds.bound_schemas.get(self.cluster, &self.name.namespace, &schema)
+        else {
+            return self.make(source).await;
+        };
+        let facts = self.own(&known.metadata).await?;
+        let Some(facts) = facts else {
+            return Ok(self.state(None, None));
+        };
+        let Some(source) = source else {
+            return Ok(self.state(Some(facts), Some(self.no_source())));
+        };
+        let always = annotation(&self.export.metadata, keys::ANNOTATION_SCHEMA_UPDATE_POLICY)
+            == Some("Always");
+        if !always || source.version == facts.source {
+            return Ok(self.state(Some(facts), None));
+        }
+        self.follow(&source, facts).await
+    }
+
+    /// Makes a `BoundSchema` that is missing.
+    async fn make(&self, source: Option<Source>) -> Result<State, CallError> {
+        let kinds = &self.schemas.kinds;
+        let Some(source) = source else {
+            return Ok(self.state(None, Some(self.no_source())));
+        };
+        let (source, spec) = match self.read(&source).await? {
+            Ok(read) => read,
+            Err(held) => return Ok(self.state(None, Some(held))),
+        };
+        let schema = self.resource.to_string();
+        let mut object = bound_schema::object(self.name, &schema, spec, &source.version);
+        object.metadata.owner_references = self.owner.map(|owner| vec![owner.clone()]);
+        match kinds.bound_schemas.create(self.cluster, &object).await {
+            Ok(made) => Ok(self.state(Facts::of(&made.metadata), None)),
+            Err(err) => match err.cause {
+                Cause::Invalid(why) => Ok(self.state(None, Some(self.refused(why)))),
+                _ => Err(err),
+            },
+        }
+    }
+
+    fn refused(&self, why: String) -> Held {
+        Held::Refused(self.resource.clone(), why)
+    }
+
+    /// Makes sure that a `BoundSchema` belongs to the export and says what is in it: an interrupted run
+    /// may not have come that far, and v0.8.1 did not say.
+    async fn own(&self, meta: &ObjectMeta) -> Result<Option<Facts>, CallError> {
+        if meta.deletion_timestamp.is_some() {
+            return Ok(None);
+        }
+        let kind = &self.schemas.kinds.bound_schemas;
+        let mut fields = json!({ "metadata": {} });
+        let mut facts = Facts::of(meta);
+        if facts.is_none() {
+            let name = self.resource.to_string();
+            let live = kind.get_live(self.cluster, &self.name.namespace, &name).await?;
+            let Some(live) = live else { return Ok(None) };
+            let mut said = Facts::of_spec(&live.spec, "");
+            if let Some(known) = annotation(meta, keys::ANNOTATION_SOURCE_SPEC_HASH) {
+                known.clone_into(&mut said.hash);
+            }
+            let mut annotations = said.annotations();
+            annotations.insert(keys::ANNOTATION_EXPORT.to_owned(), self.name.annotation());
+            fields["metadata"]["annotations"] = json!(annotations);
+            fields["metadata"]["labels"] = json!(ours::labels());
+            facts = Some(said);
+        }
+        let owners = meta.owner_references.as_deref().unwrap_or_default();
+        if owners.is_empty() {
+            fields["metadata"]["ownerReferences"] = json!(self.owner.map(|owner| [owner]));
+        }
+        if fields["metadata"].as_object().is_some_and(|fields| !fields.is_empty()) {
+            kind.patch(self.cluster, meta, fields).await?;
+        }
+        Ok(facts)
+    }
+
+    /// Follows a source that changed, as far as a running konnector can.
+    async fn follow(&self, source: &Source, facts: Facts) -> Result<State, CallError> {
+        let schema = self.resource.to_string();
+        let key = ObjKey::new(&self.cluster.id, &self.name.namespace, &schema);
+        if let Some(held) = self.schemas.remembered(&key, &source.version) {
+            return Ok(self.state(Some(facts), Some(held)));
+        }
+        let read = match self.read(source).await? {
+            Ok((source, spec)) => schema::update(&facts.synced, facts.scope, spec)
+                .map(|spec| (source, spec))
+                .map_err(Held::from),
+            Err(held) => Err(held),
+        };
+        let written = match read {
+            Ok((source, spec)) => self.write(&source, spec, &facts).await?,
+            Err(held) => Err(held),
+        };
+        self.schemas.remember(key, &source.version, written.as_ref().err());
+        Ok(match written {
+            Ok(facts) => self.state(Some(facts), None),
+            Err(held) => self.state(Some(facts), Some(held)),
+        })
+    }
+
+    async fn read(
+        &self,
+        source: &Source,
+    ) -> Result<Result<(Source, BoundSchemaSpec), Held>, CallError> {
+        let sources = &self.schemas.kinds.sources;
+        let read = sources.read(self.cluster, &source.name, &self.resource).await?;
+        let Some((source, body)) = read else {
+            return Ok(Err(self.no_source()));
+        };
+        let spec = &self.export.spec;
+        let bound = schema::bound_spec(&body, spec.informer_scope, spec.isolation);
+        Ok(bound.map(|bound| (source, bound)).map_err(Held::from))
+    }
+
+    async fn write(
+        &self,
+        source: &Source,
+        spec: BoundSchemaSpec,
+        facts: &Facts,
+    ) -> Result<Result<Facts, Held>, CallError> {
+        let kind = &self.schemas.kinds.bound_schemas;
+        let schema = self.resource.to_string();
+        let Some(known) = kind.get(self.cluster, &self.name.namespace, &schema) else {
+            return Ok(Ok(facts.clone()));
+        };
+        let said = Facts::of_spec(&spec, &source.version);
+        let mut metadata = known.metadata.clone();
+        metadata.annotations.get_or_insert_default().extend(said.annotations());
+        let written = if said.hash == facts.hash {
+            let fields = json!({ "metadata": { "annotations": said.annotations() } });
+            kind.patch(self.cluster, &known.metadata, fields).await
+        } else {
+            kind.replace(self.cluster, &BoundSchema { metadata, spec, status: None }).await
+        };
+        match written {
+            Ok(_) => Ok(Ok(said)),
+            Err(err) => match err.cause {
+                Cause::Invalid(why) => Ok(Err(self.refused(why))),
+                _ => Err(err),
+            },
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! Source schemas: what a provider offers for export, by `--schema-source`.
+//!
+//! Only metadata of those labelled `kube-bind.io/exported=true` is watched and cached; bodies are read
+//! when a consumer needs them.
+
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::core::PartialObjectMeta;
+
+use crate::api::apiextensions::{CustomResourceDefinition, SourceSpec};
+use crate::api::kcp::ApiResourceSchema;
+use crate::api::keys;
+use crate::api::v1alpha2::GroupResource;
+use crate::runtime::cache::Scope;
+use crate::runtime::error::CallError;
+use crate::runtime::fleet::{Cluster, Fleet, Source as Watch};
+use crate::runtime::kind::Kind;
+use crate::runtime::metrics::Metrics;
+use crate::runtime::watch::Watched;
+
+/// The label selector of what may be exported.
+const EXPORTED: &str = "kube-bind.io/exported=true";
+
+/// Where schemas come from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SourceKind {
+    /// The cluster's own definitions.
+    #[default]
+    CustomResourceDefinitions,
+    /// Those of kcp.
+    ApiResourceSchemas,
+}
+
+/// A source schema.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// Its name.
+    pub name: String,
+    /// `<UID>/<generation>`, which changes with its spec.
+    pub version: String,
+}
+
+impl Source {
+    fn of(meta: &ObjectMeta) -> Self {
+        let uid = meta.uid.as_deref().unwrap_or_default();
+        let generation = meta.generation.unwrap_or_default();
+        Self {
+            name: meta.name.clone().unwrap_or_default(),
+            version: format!("{uid}/{generation}"),
+        }
+    }
+}
+
+type Metadata<K> = Arc<Kind<K, PartialObjectMeta<K>>>;
+
+/// The watched source schemas.
+pub enum Sources {
+    /// Named `<plural>.<group>`.
+    CustomResourceDefinitions(Metadata<CustomResourceDefinition>),
+    /// Named `<prefix>.<plural>.<group>`.
+    ApiResourceSchemas(Metadata<ApiResourceSchema>),
+}
+
+/// The resource of a source of this name, as `<plural>.<group>`.
+fn resource_of(schema: &str) -> &str {
+    schema.split_once('.').map_or("", |(_, resource)| resource)
+}
+
+impl Sources {
+    pub(super) fn new(kind: SourceKind) -> Self {
+        match kind {
+            SourceKind::CustomResourceDefinitions => {
+                let kind = Kind::metadata("CustomResourceDefinition", Some(EXPORTED));
+                Self::CustomResourceDefinitions(Arc::new(kind))
+            }
+            SourceKind::ApiResourceSchemas => {
+                let kind = Kind::metadata("APIResourceSchema", Some(EXPORTED));
+                Self::ApiResourceSchemas(Arc::new(kind))
+            }
+        }
+    }
+
+    /// The kind, for people.
+    #[must_use]
+    pub fn called(&self) -> &'static str {
+        match self {
+            Self::CustomResourceDefinitions(_) => "CustomResourceDefinition",
+            Self::ApiResourceSchemas(_) => "APIResourceSchema",
+        }
+    }
+
+    pub(super) fn watch(&self, metrics: &Arc<Metrics>) -> Arc<dyn Watch> {
+        let metrics = Arc::clone(metrics);
+        match self {
+            Self::CustomResourceDefinitions(kind) => Watched::new(Arc::clone(kind), metrics),
+            Self::ApiResourceSchemas(kind) => Watched::new(Arc::clone(kind), metrics),
+        }
+    }
+
+    /// Tells of the resource, `<plural>.<group>`, of each source that changes.
+    pub fn subscribe(&self, tell: impl Fn(&Arc<Fleet>, &Scope, &str) + Send + Sync + 'static) {
+        match self {
+            Self::CustomResourceDefinitions(kind) => kind.subscribe(move |fleet, delta| {
+                let name = delta.object().and_then(|object| object.metadata.name.as_deref());
+                tell(fleet, &delta.scope, name.unwrap_or_default());
+            }),
+            Self::ApiResourceSchemas(kind) => kind.subscribe(move |fleet, delta| {
+                let name = delta.object().and_then(|object| object.metadata.name.as_deref());
+                tell(fleet, &delta.scope, resource_of(name.unwrap_or_default()));
+            }),
+        }
+    }
+
+    /// The source of a resource. Of several `APIResourceSchema`s of one resource the newest.
+    #[must_use]
+    pub fn find(&self, cluster: &Cluster, resource: &GroupResource) -> Option<Source> {
+        let resource = resource.to_string();
+        match self {
+            Self::CustomResourceDefinitions(kind) => {
+                let object = kind.get(cluster, "", &resource)?;
+                Some(Source::of(&object.metadata))
+            }
+            Self::ApiResourceSchemas(kind) => {
+                let mut all = kind.list(cluster);
+                all.retain(|object| {
+                    resource_of(object.metadata.name.as_deref().unwrap_or_default()) == resource
+                });
+                let newest = all.into_iter().max_by_key(|object| {
+                    let created = object.metadata.creation_timestamp.as_ref().map(|at| at.0);
+                    (created, object.metadata.name.clone())
+                })?;
+                Some(Source::of(&newest.metadata))
+            }
+        }
+    }
+
+    /// Whether anything may be exported at all.
+    #[must_use]
+    pub fn is_empty(&self, cluster: &Cluster) -> bool {
+        match self {
+            Self::CustomResourceDefinitions(kind) => kind.list(cluster).is_empty(),
+            Self::ApiResourceSchemas(kind) => kind.list(cluster).is_empty(),
+        }
+    }
+
+    /// Reads a source of this resource, and which version of it that is; none where it is gone, no
+    /// longer labelled, or not of this resource.
+    pub async fn read(
+        &self,
+        cluster: &Cluster,
+        name: &str,
+        resource: &GroupResource,
+    ) -> Result<Option<(Source, SourceSpec)>, CallError> {
+        let (metadata, spec): (ObjectMeta, SourceSpec) = match self {
+            Self::CustomResourceDefinitions(kind) => match kind.get_live(cluster, "", name).await? {
+                Some(live) => (live.metadata.clone(), live.into()),
+                None => return Ok(None),
+            },
+            Self::ApiResourceSchemas(kind) => match kind.get_live(cluster, "", name).await? {
+                Some(live) => (live.metadata.clone(), live.into()),
+                None => return Ok(None),
+            },
+        };
+        let label = metadata.labels.as_ref().and_then(|labels| labels.get(keys::LABEL_EXPORTED));
+        let same = spec.names.plural == resource.resource && spec.group == resource.group;
+        let offered = label.is_some_and(|value| value == keys::TRUE) && same;
+        Ok(offered.then(|| (Source::of(&metadata), spec)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_selector_names_the_label_of_the_contract() {
+        assert_eq!(EXPORTED, format!("{}={}", keys::LABEL_EXPORTED, keys::TRUE));
+    }
+
+    #[test]
+    fn a_schema_is_found_by_what_follows_its_prefix() {
+        assert_eq!(resource_of("today.cowboys.wildwest.dev"), "cowboys.wildwest.dev");
+        assert_eq!(resource_of("plain"), "");
+    }
+}

@@ -1,0 +1,312 @@
+//! Keeps roles and bindings as they should be, and takes them away again.
+//!
+//! Writes: Roles, `RoleBinding`s, `ClusterRole`s and `ClusterRoleBinding`s of ours. Promises: what is
+//! right costs no request; foreign edits of ours are repaired; an object of a name that we need is
+//! touched only if it is ours; a role exists before what binds it, and goes after it.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use crate::api::keys;
+use crate::api::v1alpha2::ApiServiceExport;
+use crate::consumer::bound_schema::Facts;
+use crate::consumer::contract::{Contract, annotation};
+use crate::consumer::ours;
+use crate::consumer::rights::{ExportName, Rights, cluster_wide, in_namespace, rights};
+use crate::consumer::service_namespace::{self, Rules, Wanted};
+use crate::kinds::Kinds;
+use crate::runtime::cluster::ObjKey;
+use crate::runtime::error::{CallError, Cause, Retry};
+use crate::runtime::fleet::Cluster;
+use crate::runtime::kind::{Kind, Wire};
+
+/// A kind that grants something.
+pub trait Grant: Wire + PartialEq {
+    /// The kind, as kubectl takes it.
+    const CALLED: &'static str;
+
+    /// Takes over what another object grants.
+    fn grant_as(&mut self, wanted: &Self);
+
+    /// Whether the server would refuse to turn this object into the other: what a binding binds
+    /// cannot be changed.
+    fn is_stuck(&self, wanted: &Self) -> bool;
+}
+
+macro_rules! role {
+    ($kind:ty, $called:literal) => {
+        impl Grant for $kind {
+            const CALLED: &'static str = $called;
+
+            fn grant_as(&mut self, wanted: &Self) {
+                self.clone_from(&Self { metadata: std::mem::take(&mut self.metadata), ..wanted.clone() });
+            }
+
+            fn is_stuck(&self, _: &Self) -> bool {
+                false
+            }
+        }
+    };
+}
+
+macro_rules! binding {
+    ($kind:ty, $called:literal) => {
+        impl Grant for $kind {
+            const CALLED: &'static str = $called;
+
+            fn grant_as(&mut self, wanted: &Self) {
+                self.subjects.clone_from(&wanted.subjects);
+            }
+
+            fn is_stuck(&self, wanted: &Self) -> bool {
+                self.role_ref != wanted.role_ref
+            }
+        }
+    };
+}
+
+role!(Role, "role");
+role!(ClusterRole, "clusterrole");
+binding!(RoleBinding, "rolebinding");
+binding!(ClusterRoleBinding, "clusterrolebinding");
+
+/// What can go wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A request failed.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// An object of a name that we need belongs to someone else.
+    #[error(
+        "{kind} {key} exists and was not made by this backend for this purpose; delete it, and it is \
+         made as it should be"
+    )]
+    Foreign {
+        /// The kind, as kubectl takes it.
+        kind: &'static str,
+        /// The object.
+        key: ObjKey,
+    },
+}
+
+impl Error {
+    /// What kind of waiting helps.
+    #[must_use]
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Call(err) => err.retry(),
+            Self::Foreign { .. } => Retry::Denied,
+        }
+    }
+
+    /// The reason of the condition.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Call(CallError { cause: Cause::Forbidden(_), .. }) => "Forbidden",
+            Self::Call(_) => "RequestRefused",
+            Self::Foreign { .. } => "ForeignRole",
+        }
+    }
+}
+
+/// Creates an object, or makes ours of that name equal to it. `is_ours` decides about one that exists.
+pub async fn put<K: Grant>(
+    kind: &Kind<K>,
+    cluster: &Cluster,
+    wanted: &K,
+    is_ours: impl Fn(&ObjectMeta) -> bool,
+) -> Result<(), Error> {
+    let key = ObjKey::of(&cluster.id, wanted.meta());
+    let known = match kind.get(cluster, &key.namespace, &key.name) {
+        Some(known) => (*known).clone(),
+        None => match kind.create(cluster, wanted).await {
+            Ok(_) => return Ok(()),
+            Err(CallError { cause: Cause::Exists, .. }) => {
+                match kind.get_live(cluster, &key.namespace, &key.name).await? {
+                    Some(live) => live,
+                    None => return create(kind, cluster, wanted).await,
+                }
+            }
+            Err(err) => return Err(err.into()),
+        },
+    };
+    if !is_ours(known.meta()) {
+        return Err(Error::Foreign { kind: K::CALLED, key });
+    }
+    if known.is_stuck(wanted) {
+        kind.delete(cluster, known.meta()).await?;
+        return create(kind, cluster, wanted).await;
+    }
+    let mut fixed = known.clone();
+    fixed.grant_as(wanted);
+    mark_as(fixed.meta_mut(), wanted.meta());
+    if fixed != known {
+        kind.replace(cluster, &fixed).await?;
+    }
+    Ok(())
+}
+
+async fn create<K: Grant>(kind: &Kind<K>, cluster: &Cluster, wanted: &K) -> Result<(), Error> {
+    kind.create(cluster, wanted).await?;
+    Ok(())
+}
+
+/// Labels, annotations and owners of ours are put right; those of others stay, but for the label by
+/// which v0.8.1 mixes the rights of all consumers.
+fn mark_as(meta: &mut ObjectMeta, wanted: &ObjectMeta) {
+    let labels = meta.labels.get_or_insert_default();
+    labels.extend(wanted.labels.clone().unwrap_or_default());
+    labels.remove(keys::LABEL_AGGREGATE_TO_PARENT);
+    if let Some(annotations) = &wanted.annotations {
+        meta.annotations.get_or_insert_default().extend(annotations.clone());
+    }
+    if wanted.owner_references.is_some() {
+        meta.owner_references.clone_from(&wanted.owner_references);
+    }
+}
+
+/// The rights of exports.
+pub struct ExportRights {
+    /// Where things are read and written.
+    pub kinds: Arc<Kinds>,
+    /// How service namespaces are named.
+    pub rules: Rules,
+}
+
+/// Whether an object is one that we made for this export, or that v0.8.1 made for this contract.
+fn is_of(export: &ExportName, contract_uid: Option<&str>) -> impl Fn(&ObjectMeta) -> bool {
+    move |meta| {
+        let owners = meta.owner_references.as_deref().unwrap_or_default();
+        let owned = owners.iter().any(|owner| Some(owner.uid.as_str()) == contract_uid);
+        (ours::is_labelled(meta) && ExportName::of(meta).as_ref() == Some(export)) || owned
+    }
+}
+
+impl ExportRights {
+    /// Brings all rights of an export in line: in the cluster, in its contract namespace, and in the
+    /// service namespaces of its consumer.
+    pub async fn put(
+        &self,
+        cluster: &Cluster,
+        contract: &Contract,
+        export: &ExportName,
+        rights: &Rights,
+    ) -> Result<(), Error> {
+        if rights.cluster.is_empty() {
+            let name = export.cluster_role();
+            remove(&self.kinds.cluster_role_bindings, cluster, export, "", &name).await?;
+            remove(&self.kinds.cluster_roles, cluster, export, "", &name).await?;
+        } else {
+            let (role, binding) = cluster_wide(export, contract, &rights.cluster);
+            let is_ours = is_of(export, Some(&contract.uid));
+            put(&self.kinds.cluster_roles, cluster, &role, &is_ours).await?;
+            put(&self.kinds.cluster_role_bindings, cluster, &binding, &is_ours).await?;
+        }
+        self.put_in(cluster, &contract.namespace, export, &rights.contract).await?;
+        for namespace in self.service_namespaces(cluster, contract) {
+            self.put_in(cluster, &namespace, export, &rights.service).await?;
+        }
+        Ok(())
+    }
+
+    /// The same in one namespace.
+    pub async fn put_in(
+        &self,
+        cluster: &Cluster,
+        namespace: &str,
+        export: &ExportName,
+        rules: &[PolicyRule],
+    ) -> Result<(), Error> {
+        if rules.is_empty() {
+            let name = export.role();
+            remove(&self.kinds.role_bindings, cluster, export, namespace, &name).await?;
+            return Ok(remove(&self.kinds.roles, cluster, export, namespace, &name).await?);
+        }
+        let (role, binding) = in_namespace(export, namespace, rules);
+        put(&self.kinds.roles, cluster, &role, is_of(export, None)).await?;
+        put(&self.kinds.role_bindings, cluster, &binding, is_of(export, None)).await
+    }
+
+    /// What an export lets its consumer do; none while a `BoundSchema` is missing.
+    #[must_use]
+    pub fn of(&self, cluster: &Cluster, export: &ApiServiceExport) -> Option<Rights> {
+        let namespace = export.metadata.namespace.as_deref().unwrap_or_default();
+        rights(&export.spec, |resource| {
+            let schema = self.kinds.bound_schemas.get(cluster, namespace, &resource.to_string())?;
+            Facts::of(&schema.metadata).map(|facts| facts.scope)
+        })
+    }
+
+    /// The service namespaces of a consumer that exist and are ours.
+    fn service_namespaces(&self, cluster: &Cluster, contract: &Contract) -> Vec<String> {
+        let wanted = self.kinds.service_namespaces.list_namespace(cluster, &contract.namespace);
+        let names = wanted.iter().filter_map(|object| {
+            let known = object.status.as_ref().and_then(|status| status.namespace.as_deref());
+            let name = object.metadata.name.as_deref()?;
+            let uid = object.metadata.uid.as_deref().unwrap_or_default();
+            let wanted = Wanted { name, uid, known };
+            let target = service_namespace::name(&self.rules, &contract.namespace, &wanted);
+            let meta = &self.kinds.namespaces.get(cluster, "", &target)?.metadata;
+            let ours = service_namespace::is_deletable(meta)
+                && meta.deletion_timestamp.is_none()
+                && service_namespace::made_for(meta) == Some((&contract.namespace, name))
+                && annotation(meta, keys::ANNOTATION_CONTRACT_UID) == Some(&contract.uid);
+            ours.then_some(target)
+        });
+        names.collect()
+    }
+
+    /// Whether anything is left of an export.
+    #[must_use]
+    pub fn has_leftovers(&self, cluster: &Cluster, export: &ExportName) -> bool {
+        let kinds = &self.kinds;
+        !left(&kinds.cluster_role_bindings, cluster, export).is_empty()
+            || !left(&kinds.cluster_roles, cluster, export).is_empty()
+            || !left(&kinds.role_bindings, cluster, export).is_empty()
+            || !left(&kinds.roles, cluster, export).is_empty()
+    }
+
+    /// Takes all rights of an export away.
+    pub async fn remove(&self, cluster: &Cluster, export: &ExportName) -> Result<(), CallError> {
+        remove_all(&self.kinds.cluster_role_bindings, cluster, export).await?;
+        remove_all(&self.kinds.role_bindings, cluster, export).await?;
+        remove_all(&self.kinds.cluster_roles, cluster, export).await?;
+        remove_all(&self.kinds.roles, cluster, export).await
+    }
+}
+
+/// What there is of a kind for an export. The watches show ours only.
+fn left<K: Grant>(kind: &Kind<K>, cluster: &Cluster, export: &ExportName) -> Vec<Arc<K>> {
+    let mut all = kind.list(cluster);
+    all.retain(|object| ExportName::of((**object).meta()).as_ref() == Some(export));
+    all
+}
+
+async fn remove_all<K: Grant>(
+    kind: &Kind<K>,
+    cluster: &Cluster,
+    export: &ExportName,
+) -> Result<(), CallError> {
+    for object in left(kind, cluster, export) {
+        kind.delete(cluster, (*object).meta()).await?;
+    }
+    Ok(())
+}
+
+async fn remove<K: Grant>(
+    kind: &Kind<K>,
+    cluster: &Cluster,
+    export: &ExportName,
+    namespace: &str,
+    name: &str,
+) -> Result<(), CallError> {
+    match kind.get(cluster, namespace, name) {
+        Some(object) if is_of(export, None)((*object).meta()) => {
+            kind.delete(cluster, (*object).meta()).await
+        }
+        _ => Ok(()),
+    }
+}
