@@ -7,3 +7,4 @@ pub mod onboarding;
 pub mod ours;
 pub mod rbac;
 pub mod response;
+pub mod schema;
