@@ -11,13 +11,14 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::api::claims::{CLAIMS, Claim};
 use crate::cli::{Config, ProviderKind, SchemaSource};
-use crate::controllers::{Context, Controllers, Subjects};
+use crate::controllers::{Context, Controllers, ExportSettings, Subjects};
 use crate::kinds::Kinds;
+use crate::kinds::sources::SourceKind;
 use crate::onboarding::{Onboarding, Settings};
 use crate::providers::{self, ProviderError};
 use crate::runtime::admin::{self, Paths, Status};
 use crate::runtime::error::first_line;
-use crate::runtime::fleet::Fleet;
+use crate::runtime::fleet::{Fleet, Listener};
 use crate::runtime::metrics::Metrics;
 use crate::runtime::tasks::Tasks;
 
@@ -76,14 +77,23 @@ pub async fn run(config: Config) -> Result<(), Error> {
     };
     let client_config = kube_config(&config).await?;
     let metrics = Arc::new(Metrics::default());
-    let kinds = Arc::new(Kinds::default());
+    let kinds = Arc::new(Kinds::new(match config.schema_source {
+        SchemaSource::CustomResourceDefinitions => SourceKind::CustomResourceDefinitions,
+        SchemaSource::ApiResourceSchemas => SourceKind::ApiResourceSchemas,
+    }));
     let settings = settings(&config, &client_config)?;
     let onboarding = Arc::new(Onboarding { kinds: Arc::clone(&kinds), settings });
     let subjects = Subjects {
         groups: config.oidc_allowed_groups.clone(),
         users: config.oidc_allowed_users.clone(),
     };
-    let controllers = Controllers::new(Context { kinds: Arc::clone(&kinds), onboarding, subjects });
+    let exports = ExportSettings {
+        informer_scope: config.consumer_scope,
+        isolation: config.isolation,
+        allow_shared: config.allow_shared_cluster_scope,
+    };
+    let context = Context { kinds: Arc::clone(&kinds), onboarding, subjects, exports };
+    let controllers = Arc::new(Controllers::new(context));
     let server_url = config.server_url.clone();
     let provider = providers::from_config(provider_kind(&config), client_config, server_url);
 
@@ -91,7 +101,8 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let stop = tasks.cancelled().clone();
     let mut sources = kinds.sources(&metrics);
     sources.extend(provider.sources(&metrics));
-    let listeners = vec![controllers.listener()];
+    let asked = Arc::clone(&controllers);
+    let listeners: Vec<Listener> = vec![Box::new(move |cluster| asked.ask_for(cluster))];
     let fleet = Fleet::new(sources, listeners, Arc::clone(&metrics), tasks.clone());
     controllers.start(&fleet, &metrics, &tasks);
     let status = Arc::new(Status { fleet: Arc::clone(&fleet), metrics: Arc::clone(&metrics) });

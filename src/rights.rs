@@ -41,7 +41,7 @@ macro_rules! role {
             const CALLED: &'static str = $called;
 
             fn grant_as(&mut self, wanted: &Self) {
-                self.clone_from(&Self { metadata: std::mem::take(&mut self.metadata), ..wanted.clone() });
+                *self = Self { metadata: std::mem::take(&mut self.metadata), ..wanted.clone() };
             }
 
             fn is_stuck(&self, _: &Self) -> bool {

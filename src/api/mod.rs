@@ -8,6 +8,7 @@
 //! [`v1alpha2`] is the storage version and the only one clients of v0.8.1 use. [`v1alpha1`] exists
 //! to generate its schemas.
 
+pub mod apiextensions;
 pub mod claims;
 pub mod conditions;
 pub mod duration;

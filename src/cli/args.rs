@@ -157,7 +157,8 @@ pub(super) struct AccessArgs {
         default_value = "CustomResourceDefinition.v1.apiextensions.k8s.io"
     )]
     pub(super) schema_source: String,
-    /// Re-sync period of schemas with update policy Always, at least 10s; takes effect with exports
+    /// Accepted for compatibility, at least 10s: schemas with update policy Always follow their source
+    /// at once
     #[arg(long, value_name = "DURATION", default_value = "5m")]
     pub(super) schema_sync_interval: String,
 }
@@ -185,6 +186,18 @@ pub(super) struct ConsumerArgs {
     /// Deprecated name of --isolation
     #[arg(long, value_name = "ISOLATION", hide = true, overrides_with = "isolation")]
     pub(super) cluster_scoped_isolation: Option<String>,
+    /// Let several consumers of one cluster have exports by which they reach each other's objects:
+    /// permission claims with --consumer-scope=cluster, and cluster-wide rights with --isolation=none
+    #[arg(
+        long,
+        value_name = "BOOL",
+        value_parser = super::values::go_bool,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true"
+    )]
+    pub(super) allow_shared_cluster_scope: bool,
     /// https URL of the API server as consumers reach it. kcp: its path is replaced by
     /// /clusters/<id>
     #[arg(long, value_name = "URL", default_value = "", hide_default_value = true)]

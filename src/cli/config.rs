@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use http::Uri;
 
@@ -41,8 +40,6 @@ pub struct Config {
     pub apibinding_ignore_prefixes: Vec<String>,
     /// `--schema-source`.
     pub schema_source: SchemaSource,
-    /// `--schema-sync-interval`, at least ten seconds.
-    pub schema_sync_interval: Duration,
     /// `--namespace-prefix`; together with any identity it makes a valid namespace name.
     pub namespace_prefix: String,
     /// `--pretty-name`, never empty.
@@ -51,6 +48,9 @@ pub struct Config {
     pub consumer_scope: Scope,
     /// `--isolation`.
     pub isolation: Isolation,
+    /// `--allow-shared-cluster-scope`: several consumers of one cluster may have exports that reach
+    /// each other's objects.
+    pub allow_shared_cluster_scope: bool,
     /// `--external-address`.
     pub external_address: Option<ExternalAddress>,
     /// Content of `--external-ca-file`: PEM with at least one certificate.

@@ -1,7 +1,6 @@
 mod refused;
 
 use crate::api::v1alpha2::{Isolation, Scope};
-use std::time::Duration;
 
 use super::*;
 use crate::consumer::external::ExternalAddress;
@@ -40,11 +39,11 @@ fn defaults() -> Config {
             .map(str::to_owned)
             .to_vec(),
         schema_source: SchemaSource::CustomResourceDefinitions,
-        schema_sync_interval: Duration::from_mins(5),
         namespace_prefix: "cluster-".to_owned(),
         pretty_name: "Backend".to_owned(),
         consumer_scope: Scope::Namespaced,
         isolation: Isolation::Prefixed,
+        allow_shared_cluster_scope: false,
         external_address: None,
         external_ca: None,
         external_server_name: None,
@@ -264,6 +263,7 @@ fn every_documented_flag_starts() {
         // Our own.
         "--admin-address=:0",
         "--serve-export-workspace",
+        "--allow-shared-cluster-scope",
     ] {
         run(&[argument]);
     }

@@ -86,8 +86,7 @@ pub(super) fn run_config(args: &RunArgs, ignored: &[String]) -> Result<Config, C
         values::provider(&access.multicluster_runtime_provider),
     )?;
     let schema_source = flag("schema-source", values::schema_source(&access.schema_source))?;
-    let schema_sync_interval =
-        flag("schema-sync-interval", values::schema_sync_interval(&access.schema_sync_interval))?;
+    flag("schema-sync-interval", values::schema_sync_interval(&access.schema_sync_interval))?;
     // Rules of our own come last, so that the order of the contract stays what people know.
     let endpoint_slice_name = flag(
         "apiexport-endpoint-slice-name",
@@ -105,11 +104,11 @@ pub(super) fn run_config(args: &RunArgs, ignored: &[String]) -> Result<Config, C
         serve_export_workspace: access.serve_export_workspace,
         apibinding_ignore_prefixes: values::list(&access.apibinding_ignore_prefixes),
         schema_source,
-        schema_sync_interval,
         namespace_prefix: consumers.namespace_prefix.clone(),
         pretty_name: consumers.pretty_name.clone(),
         consumer_scope,
         isolation,
+        allow_shared_cluster_scope: consumers.allow_shared_cluster_scope,
         external_address,
         external_ca,
         external_server_name: non_empty(&consumers.external_server_name),

@@ -71,12 +71,7 @@ impl Facts {
 
 /// A new `BoundSchema` of an export.
 #[must_use]
-pub fn object(
-    export: &ExportName,
-    name: &str,
-    spec: BoundSchemaSpec,
-    source: &str,
-) -> BoundSchema {
+pub fn object(export: &ExportName, name: &str, spec: BoundSchemaSpec, source: &str) -> BoundSchema {
     let mut annotations = Facts::of_spec(&spec, source).annotations();
     annotations.insert(keys::ANNOTATION_EXPORT.to_owned(), export.annotation());
     let metadata = ObjectMeta {

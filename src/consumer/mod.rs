@@ -10,4 +10,5 @@ pub mod ours;
 pub mod rbac;
 pub mod response;
 pub mod rights;
+pub mod schema;
 pub mod service_namespace;

@@ -136,12 +136,12 @@ impl Rules {
 /// Why a consumer with this export reaches objects of others, for people; none where it does not.
 #[must_use]
 pub fn exposure(rights: &Rights) -> Option<String> {
-    let named = |rule: &PolicyRule| {
+    let name_of = |rule: &PolicyRule| {
         let group = rule.api_groups.iter().flatten().next().cloned().unwrap_or_default();
         let resource = rule.resources.iter().flatten().next().cloned().unwrap_or_default();
         GroupResource { group, resource }.to_string()
     };
-    let names: Vec<String> = rights.cluster.iter().map(named).collect();
+    let names: Vec<String> = rights.cluster.iter().map(name_of).collect();
     (!names.is_empty()).then(|| {
         format!(
             "the konnector works with {} in the whole cluster, so the consumer's credential reaches \
@@ -162,13 +162,13 @@ pub fn must_be_alone(spec: &ApiServiceExportSpec, rights: &Rights) -> bool {
     reads_all_secrets || deletes_others
 }
 
-fn metadata(export: &ExportName, name: String, namespace: Option<&str>) -> ObjectMeta {
+fn metadata(export: &ExportName, name: &str, namespace: Option<&str>) -> ObjectMeta {
     ObjectMeta {
         annotations: Some(BTreeMap::from([(
             keys::ANNOTATION_EXPORT.to_owned(),
             export.annotation(),
         )])),
-        ..ours::metadata(&name, namespace)
+        ..ours::metadata(name, namespace)
     }
 }
 
@@ -183,7 +183,7 @@ fn cluster_metadata(export: &ExportName, contract: &Contract) -> ObjectMeta {
     };
     ObjectMeta {
         owner_references: Some(vec![owner]),
-        ..metadata(export, export.cluster_role(), None)
+        ..metadata(export, &export.cluster_role(), None)
     }
 }
 
@@ -228,7 +228,7 @@ pub fn in_namespace(
     namespace: &str,
     rules: &[PolicyRule],
 ) -> (Role, RoleBinding) {
-    let metadata = || metadata(export, export.role(), Some(namespace));
+    let metadata = || metadata(export, &export.role(), Some(namespace));
     let role = Role { metadata: metadata(), rules: Some(rules.to_vec()) };
     let binding = RoleBinding {
         metadata: metadata(),

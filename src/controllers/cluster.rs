@@ -17,6 +17,7 @@ use crate::api::keys;
 use crate::api::v1alpha2::{self, ClusterSpec};
 use crate::consumer::{ours, rbac};
 use crate::kinds::Kinds;
+use crate::rights::{self, Grant};
 use crate::runtime::cluster::{ClusterId, ObjKey};
 use crate::runtime::controller::Reconciler;
 use crate::runtime::error::{CallError, Cause, Retry};
@@ -176,16 +177,9 @@ impl Controller {
         let role = rbac::oidc_user_cluster_role(owner.clone());
         let binding = rbac::oidc_user_cluster_role_binding(owner, groups, users);
         let kind = &self.kinds.cluster_roles;
-        put_right(kind, "clusterrole", cluster, object, &role, |known, wanted| {
-            known.rules.clone_from(&wanted.rules);
-        })
-        .await?;
+        put_right(kind, cluster, object, &role).await?;
         let kind = &self.kinds.cluster_role_bindings;
-        put_right(kind, "clusterrolebinding", cluster, object, &binding, |known, wanted| {
-            known.subjects.clone_from(&wanted.subjects);
-            known.role_ref.clone_from(&wanted.role_ref);
-        })
-        .await
+        put_right(kind, cluster, object, &binding).await
     }
 
     /// Takes rights back that earlier flags gave.
@@ -233,37 +227,18 @@ async fn remove_owned<K: Wire>(
     Ok(())
 }
 
-/// Creates an object of the name `kube-bind-oidc-user`, or makes the content of ours equal to the
-/// wanted. One that v0.8.1 made has no label, but our Cluster owns it; any other is left alone.
-async fn put_right<K: Wire + PartialEq>(
+/// One that v0.8.1 made has no label, but our Cluster owns it; any other is left alone.
+async fn put_right<K: Grant>(
     kind: &Kind<K>,
-    called: &'static str,
     cluster: &Cluster,
     object: &v1alpha2::Cluster,
     wanted: &K,
-    copy: fn(&mut K, &K),
 ) -> Result<(), Error> {
-    let name = keys::OIDC_USER_ROLE;
-    let known = match kind.get(cluster, "", name) {
-        Some(known) => (*known).clone(),
-        None => match kind.create(cluster, wanted).await {
-            Ok(_) => return Ok(()),
-            Err(CallError { cause: Cause::Exists, .. }) => {
-                let live = kind.get_live(cluster, "", name).await?;
-                live.filter(|live| is_owned(live.meta(), object))
-                    .ok_or_else(|| Error::Foreign { kind: called, cluster: cluster.id.clone() })?
-            }
-            Err(err) => return Err(err.into()),
-        },
-    };
-    let mut fixed = known.clone();
-    copy(&mut fixed, wanted);
-    let labels = fixed.meta_mut().labels.get_or_insert_default();
-    labels.insert(keys::LABEL_MANAGED.to_owned(), keys::TRUE.to_owned());
-    if fixed != known {
-        kind.replace(cluster, &fixed).await?;
-    }
-    Ok(())
+    let is_ours = |meta: &ObjectMeta| ours::is_labelled(meta) || is_owned(meta, object);
+    rights::put(kind, cluster, wanted, is_ours).await.map_err(|err| match err {
+        rights::Error::Call(err) => Error::Call(err),
+        rights::Error::Foreign { kind, .. } => Error::Foreign { kind, cluster: cluster.id.clone() },
+    })
 }
 
 /// The conditions to write: none where nothing is wrong and nothing was, which costs no request.

@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kube::Resource as _;
 use serde_json::json;
 
 use self::schemas::Schemas;

@@ -61,13 +61,15 @@ pub(super) struct Controller {
 pub(super) fn subscribe(kinds: &Arc<Kinds>, queue: &Arc<Queue>) {
     let (k, q) = (Arc::clone(kinds), Arc::clone(queue));
     kinds.exports.subscribe(move |fleet, delta| {
-        if let (Some(cluster), Some(object)) = (fleet.cluster(&delta.scope.cluster), delta.object()) {
+        if let (Some(cluster), Some(object)) = (fleet.cluster(&delta.scope.cluster), delta.object())
+        {
             wake(&k, &q, &cluster, object.metadata.namespace.as_deref());
         }
     });
     let (k, q) = (Arc::clone(kinds), Arc::clone(queue));
     kinds.bound_schemas.subscribe(move |fleet, delta| {
-        if let (Some(cluster), Some(object)) = (fleet.cluster(&delta.scope.cluster), delta.object()) {
+        if let (Some(cluster), Some(object)) = (fleet.cluster(&delta.scope.cluster), delta.object())
+        {
             wake(&k, &q, &cluster, object.metadata.namespace.as_deref());
         }
     });

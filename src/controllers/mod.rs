@@ -7,16 +7,22 @@ mod bindable_resources_request;
 mod cluster;
 mod cluster_binding;
 mod events;
+mod export;
+mod export_request;
+mod service_namespace;
 
 use std::sync::Arc;
 
 use kube::Resource;
 
+use crate::consumer::service_namespace::Rules;
+use crate::gone::Gone;
 use crate::kinds::Kinds;
 use crate::onboarding::Onboarding;
+use crate::rights::ExportRights;
 use crate::runtime::cache::Delta;
 use crate::runtime::cluster::ObjKey;
-use crate::runtime::controller::spawn;
+use crate::runtime::controller::{Reconciler, spawn};
 use crate::runtime::fleet::{Cluster, Fleet};
 use crate::runtime::kind::Kind;
 use crate::runtime::metrics::Metrics;
@@ -24,6 +30,7 @@ use crate::runtime::queue::Queue;
 use crate::runtime::tasks::Tasks;
 
 pub use cluster::Subjects;
+pub use export_request::ExportSettings;
 
 /// Enough for a burst of binds, which mostly wait for the API server.
 const WORKERS: usize = 8;
@@ -36,14 +43,48 @@ pub struct Context {
     pub onboarding: Arc<Onboarding>,
     /// Who may bind over HTTP.
     pub subjects: Subjects,
+    /// How things are exported.
+    pub exports: ExportSettings,
 }
 
 /// The controllers, wired to the kinds but not running yet.
 pub struct Controllers {
-    cluster: (Arc<cluster::Controller>, Arc<Queue>),
-    cluster_binding: (Arc<cluster_binding::Controller>, Arc<Queue>),
-    request: (Arc<bindable_resources_request::Controller>, Arc<Queue>),
     kinds: Arc<Kinds>,
+    all: Vec<Box<dyn Running>>,
+}
+
+/// A reconciler and its queue, whatever they are about.
+trait Running: Send + Sync {
+    /// Asks for everything of a cluster.
+    fn ask_for(&self, kinds: &Kinds, cluster: &Cluster);
+    /// Starts the workers.
+    fn start(&self, fleet: &Arc<Fleet>, metrics: &Arc<Metrics>, tasks: &Tasks);
+}
+
+struct Pair<R> {
+    reconciler: Arc<R>,
+    queue: Arc<Queue>,
+    keys_in: fn(&Kinds, &Cluster) -> Vec<ObjKey>,
+}
+
+impl<R: Reconciler> Running for Pair<R> {
+    fn ask_for(&self, kinds: &Kinds, cluster: &Cluster) {
+        for key in (self.keys_in)(kinds, cluster) {
+            self.queue.add(key);
+        }
+    }
+
+    fn start(&self, fleet: &Arc<Fleet>, metrics: &Arc<Metrics>, tasks: &Tasks) {
+        spawn(&self.reconciler, &self.queue, fleet, metrics, WORKERS, tasks);
+    }
+}
+
+fn pair<R: Reconciler>(
+    reconciler: R,
+    queue: Arc<Queue>,
+    keys_in: fn(&Kinds, &Cluster) -> Vec<ObjKey>,
+) -> Box<dyn Running> {
+    Box::new(Pair { reconciler: Arc::new(reconciler), queue, keys_in })
 }
 
 /// Queues the object that changed.
@@ -65,55 +106,76 @@ impl Controllers {
     /// Wires the controllers to the kinds.
     #[must_use]
     pub fn new(context: Context) -> Self {
-        let Context { kinds, onboarding, subjects } = context;
-        let cluster_queue = Arc::new(Queue::default());
-        let binding_queue = Arc::new(Queue::default());
-        let request_queue = Arc::new(Queue::default());
-        cluster::subscribe(&kinds, &cluster_queue);
-        itself(&kinds.cluster_bindings, &binding_queue);
-        itself(&kinds.requests, &request_queue);
-        bindable_resources_request::subscribe(&kinds, &request_queue);
+        let Context { kinds, onboarding, subjects, exports } = context;
+        let rules = Rules {
+            isolation: exports.isolation,
+            informer_scope: exports.informer_scope,
+            namespace_prefix: onboarding.settings.namespace_prefix.clone(),
+        };
+        let rights = Arc::new(ExportRights { kinds: Arc::clone(&kinds), rules: rules.clone() });
+        let gone = || Arc::new(Gone::new(Arc::clone(&kinds)));
         let events = Arc::new(events::Events::default());
-        let cluster = cluster::Controller { kinds: Arc::clone(&kinds), subjects };
-        let cluster_binding = cluster_binding::Controller::new(Arc::clone(&kinds));
-        let request = bindable_resources_request::Controller {
+        let new_queue = || Arc::new(Queue::default());
+        let mut all = Vec::new();
+
+        let queue = new_queue();
+        cluster::subscribe(&kinds, &queue);
+        let reconciler = cluster::Controller { kinds: Arc::clone(&kinds), subjects };
+        all.push(pair(reconciler, queue, |_, cluster| vec![cluster::key(&cluster.id)]));
+
+        let queue = new_queue();
+        itself(&kinds.cluster_bindings, &queue);
+        let reconciler = cluster_binding::Controller::new(Arc::clone(&kinds));
+        all.push(pair(reconciler, queue, |kinds, cluster| kinds.cluster_bindings.keys(cluster)));
+
+        let queue = new_queue();
+        itself(&kinds.requests, &queue);
+        bindable_resources_request::subscribe(&kinds, &queue);
+        let reconciler = bindable_resources_request::Controller {
             kinds: Arc::clone(&kinds),
             onboarding,
-            events,
+            events: Arc::clone(&events),
         };
-        Self {
-            cluster: (Arc::new(cluster), cluster_queue),
-            cluster_binding: (Arc::new(cluster_binding), binding_queue),
-            request: (Arc::new(request), request_queue),
-            kinds,
-        }
+        all.push(pair(reconciler, queue, |kinds, cluster| kinds.requests.keys(cluster)));
+
+        let queue = new_queue();
+        itself(&kinds.export_requests, &queue);
+        export_request::subscribe(&kinds, &queue);
+        let reconciler = export_request::Controller {
+            kinds: Arc::clone(&kinds),
+            rights: Arc::clone(&rights),
+            events,
+            settings: exports,
+        };
+        all.push(pair(reconciler, queue, |kinds, cluster| kinds.export_requests.keys(cluster)));
+
+        let queue = new_queue();
+        itself(&kinds.exports, &queue);
+        export::subscribe(&kinds, &queue);
+        let reconciler = export::Controller::new(Arc::clone(&kinds), Arc::clone(&rights), gone());
+        all.push(pair(reconciler, queue, export::keys_in));
+
+        let queue = new_queue();
+        itself(&kinds.service_namespaces, &queue);
+        service_namespace::subscribe(&kinds, &queue);
+        let kinds_ = Arc::clone(&kinds);
+        let gone = gone();
+        let reconciler = service_namespace::Controller { kinds: kinds_, rights, gone, rules };
+        all.push(pair(reconciler, queue, service_namespace::keys_in));
+        Self { kinds, all }
     }
 
-    /// What a fleet calls when a cluster becomes served, or what it lets us do changes.
-    #[must_use]
-    pub fn listener(&self) -> Box<dyn Fn(&Cluster) + Send + Sync> {
-        let kinds = Arc::clone(&self.kinds);
-        let cluster_queue = Arc::clone(&self.cluster.1);
-        let binding_queue = Arc::clone(&self.cluster_binding.1);
-        let request_queue = Arc::clone(&self.request.1);
-        Box::new(move |cluster| {
-            cluster_queue.add(cluster::key(&cluster.id));
-            for key in kinds.cluster_bindings.keys(cluster) {
-                binding_queue.add(key);
-            }
-            for key in kinds.requests.keys(cluster) {
-                request_queue.add(key);
-            }
-        })
+    /// Asks for everything of a cluster that becomes served, or of which what it lets us do changes.
+    pub fn ask_for(&self, cluster: &Cluster) {
+        for controller in &self.all {
+            controller.ask_for(&self.kinds, cluster);
+        }
     }
 
     /// Starts the workers. They end after their current key when the tasks are stopped.
     pub fn start(&self, fleet: &Arc<Fleet>, metrics: &Arc<Metrics>, tasks: &Tasks) {
-        let (reconciler, queue) = &self.cluster;
-        spawn(reconciler, queue, fleet, metrics, WORKERS, tasks);
-        let (reconciler, queue) = &self.cluster_binding;
-        spawn(reconciler, queue, fleet, metrics, WORKERS, tasks);
-        let (reconciler, queue) = &self.request;
-        spawn(reconciler, queue, fleet, metrics, WORKERS, tasks);
+        for controller in &self.all {
+            controller.start(fleet, metrics, tasks);
+        }
     }
 }

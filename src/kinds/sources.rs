@@ -45,10 +45,7 @@ impl Source {
     fn of(meta: &ObjectMeta) -> Self {
         let uid = meta.uid.as_deref().unwrap_or_default();
         let generation = meta.generation.unwrap_or_default();
-        Self {
-            name: meta.name.clone().unwrap_or_default(),
-            version: format!("{uid}/{generation}"),
-        }
+        Self { name: meta.name.clone().unwrap_or_default(), version: format!("{uid}/{generation}") }
     }
 }
 
@@ -153,10 +150,12 @@ impl Sources {
         resource: &GroupResource,
     ) -> Result<Option<(Source, SourceSpec)>, CallError> {
         let (metadata, spec): (ObjectMeta, SourceSpec) = match self {
-            Self::CustomResourceDefinitions(kind) => match kind.get_live(cluster, "", name).await? {
-                Some(live) => (live.metadata.clone(), live.into()),
-                None => return Ok(None),
-            },
+            Self::CustomResourceDefinitions(kind) => {
+                match kind.get_live(cluster, "", name).await? {
+                    Some(live) => (live.metadata.clone(), live.into()),
+                    None => return Ok(None),
+                }
+            }
             Self::ApiResourceSchemas(kind) => match kind.get_live(cluster, "", name).await? {
                 Some(live) => (live.metadata.clone(), live.into()),
                 None => return Ok(None),

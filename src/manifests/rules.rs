@@ -49,7 +49,7 @@ const OWN_KINDS: &[OwnKind] = &[
     },
     OwnKind {
         plural: "boundschemas",
-        verbs: &["get", "list", "watch", "create", "update", "patch"],
+        verbs: &["get", "list", "watch", "create", "update", "patch", "delete"],
         status: false,
         owner: false,
     },

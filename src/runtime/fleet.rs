@@ -84,7 +84,8 @@ impl Cluster {
     }
 }
 
-type Listener = Box<dyn Fn(&Cluster) + Send + Sync>;
+/// Called with a cluster that becomes served, or of which something else is known.
+pub type Listener = Box<dyn Fn(&Cluster) + Send + Sync>;
 
 struct Running {
     endpoint: Arc<Endpoint>,

@@ -94,14 +94,19 @@ pub struct Names {
 /// One version of the resource.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+// Required of those who write a BoundSchema, though we read a source that lacks them, as Go does.
+#[schemars(extend("required" = ["name", "schema", "served", "storage"]))]
 pub struct BoundSchemaVersion {
     /// Name of the version.
     #[schemars(length(min = 1), regex(pattern = VERSION_PATTERN))]
     pub name: String,
     /// Whether it is served. The konnector syncs the first served version.
+    #[serde(default, deserialize_with = "crate::api::wire::or_default")]
     #[schemars(extend("default" = true))]
     pub served: bool,
     /// Whether it is the stored one.
+    #[serde(default, deserialize_with = "crate::api::wire::or_default")]
+    #[schemars(extend("default" = null))]
     pub storage: bool,
     /// Whether clients are warned about it.
     #[serde(
@@ -114,7 +119,11 @@ pub struct BoundSchemaVersion {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deprecation_warning: Option<String>,
     /// The schema: `{"openAPIV3Schema": …}` from a CRD, the bare schema from an `APIResourceSchema`.
-    #[schemars(schema_with = "crate::api::schema::atomic_free_object")]
+    #[serde(default)]
+    #[schemars(
+        schema_with = "crate::api::schema::atomic_free_object",
+        extend("default" = null)
+    )]
     pub schema: serde_json::Value,
     /// Its subresources; always written, even if empty.
     #[serde(default, deserialize_with = "crate::api::wire::or_default")]

@@ -15,9 +15,9 @@ use crate::api::keys;
 use crate::api::v1alpha2::{ApiServiceExport, BoundSchema, BoundSchemaSpec, GroupResource};
 use crate::consumer::bound_schema::{self, Facts};
 use crate::consumer::contract::annotation;
+use crate::consumer::ours;
 use crate::consumer::rights::ExportName;
 use crate::consumer::schema::{self, Problem};
-use crate::consumer::ours;
 use crate::kinds::Kinds;
 use crate::kinds::sources::Source;
 use crate::runtime::cluster::ObjKey;
@@ -37,7 +37,9 @@ pub(super) enum Held {
     #[error("{0}")]
     Problem(String, &'static str),
     /// The API server does not take the change.
-    #[error("the changed schema of {0} cannot be given to consumers: {1}; make it smaller or correct it")]
+    #[error(
+        "the changed schema of {0} cannot be given to consumers: {1}; make it smaller or correct it"
+    )]
     Refused(GroupResource, String),
 }
 

@@ -21,27 +21,14 @@ pub(super) struct Seen<'a> {
 
 /// The whole list to write; none if it says so already. No `Ready`: nobody reads one here (objects.md
 /// section 4).
-pub(super) fn plan(
-    known: &[Condition],
-    seen: &Seen<'_>,
-    now: Timestamp,
-) -> Option<Vec<Condition>> {
+pub(super) fn plan(known: &[Condition], seen: &Seen<'_>, now: Timestamp) -> Option<Vec<Condition>> {
     let mut conditions = known.to_vec();
     let mut changed = conditions::set(&mut conditions, provider_in_sync(seen.schemas), now);
     let held = seen.schemas.iter().find_map(|state| state.held.as_ref());
     for (type_, problem) in [
-        (
-            SOURCE_IN_SYNC,
-            held.map(|held| (Severity::Warning, held.reason(), held.to_string())),
-        ),
-        (
-            RIGHTS_GRANTED,
-            seen.refused.map(|err| (Severity::Error, err.reason(), err.to_string())),
-        ),
-        (
-            ISOLATED,
-            seen.exposure.clone().map(|text| (Severity::Info, "ClusterWideAccess", text)),
-        ),
+        (SOURCE_IN_SYNC, held.map(|held| (Severity::Warning, held.reason(), held.to_string()))),
+        (RIGHTS_GRANTED, seen.refused.map(|err| (Severity::Error, err.reason(), err.to_string()))),
+        (ISOLATED, seen.exposure.clone().map(|text| (Severity::Info, "ClusterWideAccess", text))),
     ] {
         let condition = match problem {
             Some((severity, reason, text)) => {
@@ -129,10 +116,7 @@ mod tests {
     fn what_was_wrong_is_said_until_it_is_right_and_then_once_more() {
         let held = [state(true, Some(Held::NoSource("CustomResourceDefinition", cows())))];
         let written = plan(&[], &seen(&held), Timestamp::UNIX_EPOCH).unwrap();
-        assert_eq!(
-            said(&written),
-            ["ProviderInSync=True", "SourceInSync=FalseSchemaNotFound"]
-        );
+        assert_eq!(said(&written), ["ProviderInSync=True", "SourceInSync=FalseSchemaNotFound"]);
         let healed = plan(&written, &seen(&[state(true, None)]), Timestamp::UNIX_EPOCH).unwrap();
         assert_eq!(said(&healed), ["ProviderInSync=True", "SourceInSync=True"]);
     }

@@ -193,9 +193,7 @@ impl Controller {
             all.push(match self.known_schema(cluster, name, &resource).await? {
                 Known::Ours(known) => Prepared::of(resource, *known),
                 Known::Nothing => self.compute(cluster, wanted, Write::Create).await?,
-                Known::Orphan(meta) => {
-                    self.compute(cluster, wanted, Write::Replace(meta)).await?
-                }
+                Known::Orphan(meta) => self.compute(cluster, wanted, Write::Replace(meta)).await?,
             });
         }
         plan::check_scopes(&all)?;
@@ -214,7 +212,8 @@ impl Controller {
             return Ok(Known::Nothing);
         };
         let meta = &known.metadata;
-        if meta.deletion_timestamp.is_some() || !meta.owner_references.iter().flatten().count().eq(&0)
+        if meta.deletion_timestamp.is_some()
+            || !meta.owner_references.iter().flatten().count().eq(&0)
         {
             // Made for an export that is gone; garbage collection is on its way.
             return Err(Error::Deleting("a BoundSchema of an export that is gone"));

@@ -72,7 +72,9 @@ pub(in crate::controllers) enum Error {
     #[error("{}; the provider offers a resource by the label kube-bind.io/exported=true on its CustomResourceDefinition or APIResourceSchema", missing(.0.as_ref()))]
     NoSchema(Option<GroupResource>),
     /// What is offered has other versions.
-    #[error("Schema {0} serves none of the versions asked for; the provider has to serve one of them, or ask for others in a new request")]
+    #[error(
+        "Schema {0} serves none of the versions asked for; the provider has to serve one of them, or ask for others in a new request"
+    )]
     NotServed(GroupResource),
     /// What is offered cannot be given to consumers.
     #[error(transparent)]
@@ -81,7 +83,9 @@ pub(in crate::controllers) enum Error {
     #[error("BoundSchema {0} in the service provider cluster not found; it is made again")]
     SchemaVanished(String),
     /// The API server does not take the schema.
-    #[error("the schema cannot be given to consumers: {0}; the provider has to make it smaller or correct it")]
+    #[error(
+        "the schema cannot be given to consumers: {0}; the provider has to make it smaller or correct it"
+    )]
     SchemaRefused(#[source] CallError),
     /// Somebody else's object has the name.
     #[error(
@@ -89,7 +93,9 @@ pub(in crate::controllers) enum Error {
     )]
     ForeignSchema(String),
     /// Another request is about to export the resource.
-    #[error("{resource} is being exported by the request {request}; this one goes on when that ended")]
+    #[error(
+        "{resource} is being exported by the request {request}; this one goes on when that ended"
+    )]
     Busy {
         /// The resource.
         resource: GroupResource,

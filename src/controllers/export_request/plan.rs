@@ -157,9 +157,7 @@ pub(super) fn check_scopes(all: &[Prepared]) -> Result<(), Error> {
         other.spec.scope != first.spec.scope || sources.is_some_and(|(a, b)| a != b)
     };
     match others.iter().find(differs) {
-        Some(other) => {
-            Err(Error::DifferentScopes(other.source_scope.unwrap_or(other.spec.scope)))
-        }
+        Some(other) => Err(Error::DifferentScopes(other.source_scope.unwrap_or(other.spec.scope))),
         None => Ok(()),
     }
 }
