@@ -86,6 +86,9 @@ pub(super) fn backend() -> Vec<Value> {
         }
     }
     rules.extend(CLAIMS.iter().filter(|claim| !claim.kcp_only).map(claimed));
+    // One workspace of kcp can be served like a Kubernetes cluster; elsewhere the kind does not exist,
+    // which is told only to those who may look for it.
+    rules.push(rule("apis.kcp.io", &["apiresourceschemas"], READ));
     // Consumers get Roles for the exported APIs, which are not known in advance, and users get
     // `bind` on templates. Kubernetes lets only those grant a right who have it or may escalate.
     let grants = ["bind", "escalate"];
