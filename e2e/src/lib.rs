@@ -7,6 +7,7 @@
 //! | [`backend`] | the backend under test: start, stop, kill, restart, resident memory |
 //! | [`binding`] | binds a consumer through a `BindableResourcesRequest` |
 //! | [`driver`] | plays `kubectl bind` and the konnector with nothing but the issued kubeconfig |
+//! | [`service`] | an API to export: CRDs, or a workspace with an `APIExport` that tenants bind |
 //! | [`audit`] | counts API requests from the servers' audit logs |
 //! | [`client`], [`object`], [`manifest`] | kube clients, untyped objects, YAML folders |
 //! | [`process`], [`dirs`], [`tools`], [`wait`] | child processes, files of the run, server binaries, waiting |
@@ -26,6 +27,7 @@ pub mod manifest;
 pub mod object;
 pub mod process;
 pub mod provider;
+pub mod service;
 pub mod stack;
 pub mod tools;
 pub mod wait;

@@ -36,6 +36,12 @@ pub fn core(kind: &str) -> ApiResource {
     resource("", "v1", kind, &format!("{}s", kind.to_lowercase()))
 }
 
+/// A kind of `rbac.authorization.k8s.io/v1`.
+#[must_use]
+pub fn rbac(kind: &str) -> ApiResource {
+    resource("rbac.authorization.k8s.io", "v1", kind, &format!("{}s", kind.to_lowercase()))
+}
+
 /// A kind of kcp's `apis.kcp.io/v1alpha2`.
 #[must_use]
 pub fn kcp_apis(kind: &str) -> ApiResource {
@@ -66,6 +72,32 @@ pub async fn create(
         .create(&PostParams::default(), &object)
         .await
         .with_context(|| format!("creating {} {name}", resource.kind))
+}
+
+/// As [`create`], but an object of that name that exists already is as good; it is not changed.
+pub async fn create_once(
+    client: &Client,
+    resource: &ApiResource,
+    namespace: Option<&str>,
+    manifest: Value,
+) -> Result<DynamicObject> {
+    let name = manifest["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    match create(client, resource, namespace, manifest).await {
+        Err(error) if code(&error) == Some(409) => {
+            let existing = api(client, resource, namespace).get(&name).await;
+            existing.with_context(|| format!("reading {} {name}", resource.kind))
+        }
+        made => made,
+    }
+}
+
+/// The HTTP status of an API server's refusal.
+#[must_use]
+pub fn code(error: &anyhow::Error) -> Option<u16> {
+    match error.downcast_ref() {
+        Some(kube::Error::Api(status)) => Some(status.code),
+        _ => None,
+    }
 }
 
 /// JSON merge patch of an object or, with `subresource`, of its status.

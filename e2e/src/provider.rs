@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
+use tokio::sync::OnceCell;
 
 use crate::backend::Backend;
 use crate::kcp::{Claims, Kcp, Workspace};
 use crate::kubernetes::Kubernetes;
 use crate::object::{self, core, kube_bind};
+use crate::service::{self, Exported, Offer, Source};
 use crate::{dirs, manifest, stack};
 
 /// What platform teams run with on kcp.
@@ -41,6 +43,7 @@ pub struct Provider {
     /// The backend.
     pub backend: Backend,
     tenants: Mutex<Vec<String>>,
+    offer: OnceCell<Offer>,
 }
 
 impl Provider {
@@ -62,8 +65,8 @@ impl Provider {
     /// One whose parts exist already.
     #[must_use]
     pub fn of(kcp: Arc<Kcp>, export: Workspace, flags: Vec<String>, backend: Backend) -> Self {
-        let tenants = Mutex::default();
-        Self { kcp, export, flags, backend, tenants }
+        let (tenants, offer) = (Mutex::default(), OnceCell::new());
+        Self { kcp, export, flags, backend, tenants, offer }
     }
 
     /// A new workspace that has bound the export and is served.
@@ -80,6 +83,24 @@ impl Provider {
     #[must_use]
     pub fn tenants(&self) -> Vec<String> {
         self.tenants.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Makes the resources of [`service::GROUP`] served and exportable in a workspace. They come from one API provider
+    /// workspace, or from CRDs.
+    pub async fn serve(&self, workspace: &Workspace, source: Source) -> Result<()> {
+        match source {
+            Source::Schemas => {
+                let offer = self.offer.get_or_try_init(|| Offer::wild_west(&self.kcp, "root"));
+                let offer = offer.await.context("making the API provider")?;
+                offer.serve(&self.kcp, workspace).await?;
+                offer.copy_schemas(&self.kcp, workspace).await
+            }
+            Source::Crds => {
+                let client = self.kcp.client(&workspace.cluster).await?;
+                let crds = Exported::all(service::GROUP).map(|resource| resource.crd());
+                service::establish(&client, &crds).await
+            }
+        }
     }
 
     /// Binds the export in a workspace and waits until it is served.

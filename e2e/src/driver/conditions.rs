@@ -1,17 +1,33 @@
 //! The konnector's rules for conditions (contract objects.md 0): order, summary, transition times.
 
+use kube::api::DynamicObject;
 use serde_json::{Map, Value, json};
+
+/// The conditions of an object.
+pub(super) fn existing(object: &DynamicObject) -> Vec<Value> {
+    object.data["status"]["conditions"].as_array().cloned().unwrap_or_default()
+}
+
+/// A time as conditions and heartbeats have it: UTC in whole seconds.
+pub(super) fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
 
 /// Sets a true condition, which carries neither reason nor message, and keeps its transition time if it was true.
 pub(super) fn set_true(conditions: &mut Vec<Value>, kind: &str, now: &str) {
     put(conditions, json!({"type": kind, "status": "True"}), now);
 }
 
-/// Recomputes `Ready` from all others, and sorts: `Ready` first, then by type.
+/// Recomputes `Ready` from all others, and sorts.
 pub(super) fn summarise(conditions: &mut Vec<Value>, now: &str) {
     if let Some(ready) = summary(conditions) {
         put(conditions, ready, now);
     }
+    sort(conditions);
+}
+
+/// `Ready` first, then by type.
+pub(super) fn sort(conditions: &mut [Value]) {
     conditions.sort_by_key(|condition| {
         (condition["type"] != "Ready", text(condition, "type").to_owned())
     });

@@ -4,16 +4,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use kube::api::DynamicObject;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{Consumer, conditions};
+use super::{ATTEMPTS, Consumer, conditions};
 use crate::object;
 use crate::wait::eventually;
 
 /// The singleton.
 const NAME: &str = "cluster";
-/// Attempts in a row that may lose against the other writer of the status.
-const ATTEMPTS: usize = 5;
 /// Heartbeats have whole seconds; there is a new one by then.
 const CHANGE: Duration = Duration::from_secs(5);
 /// The konnector's own conditions.
@@ -38,8 +36,8 @@ impl Consumer {
 
     /// One merge patch of the status under the UID and resourceVersion of `binding`, which need not be current.
     pub async fn heartbeat_on(&self, binding: &DynamicObject) -> kube::Result<DynamicObject> {
-        let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        let mut list = existing(binding);
+        let now = conditions::now();
+        let mut list = conditions::existing(binding);
         for kind in OWN {
             conditions::set_true(&mut list, kind, &now);
         }
@@ -81,7 +79,7 @@ impl Consumer {
     /// others whoever wrote last. Returns the object.
     pub async fn check_conditions(&self) -> Result<DynamicObject> {
         let binding = self.kube_bind("ClusterBinding").get(NAME).await?;
-        let list = existing(&binding);
+        let list = conditions::existing(&binding);
         for kind in OWN {
             object::expect_condition(&binding, kind, "True").map_err(anyhow::Error::msg)?;
         }
@@ -97,8 +95,4 @@ impl Consumer {
         ensure!(sorted == list, "the conditions are out of order: {}", object::summary(&binding));
         Ok(binding)
     }
-}
-
-fn existing(binding: &DynamicObject) -> Vec<Value> {
-    binding.data["status"]["conditions"].as_array().cloned().unwrap_or_default()
 }

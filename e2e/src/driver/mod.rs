@@ -5,16 +5,39 @@
 //! | 2 rights | [`Consumer::check_rights`] |
 //! | 4 watches | [`Consumer::open_watches`] → [`Watches`] |
 //! | 5 heartbeat | [`Consumer::heartbeat`], [`Consumer::check_stale_heartbeat`], [`Consumer::check_conditions`] |
+//! | 3 request | [`Consumer::request_export`] → [`Outcome`] |
+//! | 6 schemas | [`Consumer::export`] → [`Export::check`], [`Export::crds`] |
+//! | 7 answers | [`Consumer::acknowledge`], [`Consumer::check_acknowledged`] |
+//! | 8 informers | [`Use::informers`] |
+//! | 9, 14 namespaces | [`Use::service_namespace`], [`Use::check_service_namespace`], [`Use::release`] |
+//! | 10 objects | [`Use::check_objects`] |
+//! | 11 claims | [`Use::check_claim`] |
+//! | 13 bundle view | [`Consumer::bundle_view`] |
+//! | 15 others | [`Consumer::check_refused`], [`Consumer::check_kept`] |
+//!
+//! From step 8 on they work on a [`Use`]: one resource of one export under known [`Settings`].
 
+mod access;
+mod claims;
 mod conditions;
+mod exports;
 mod heartbeat;
+mod namespaces;
+mod objects;
 mod rights;
+mod settings;
+mod usage;
 mod watches;
 
 use anyhow::{Context, Result, ensure};
 use kube::api::DynamicObject;
 use kube::{Api, Client};
 
+pub use access::{Place, watch_rbac};
+pub use exports::{Export, Outcome};
+
+pub use settings::{Isolation, Key, Settings};
+pub use usage::{Use, spec};
 pub use watches::{Change, Event, Watches};
 
 use crate::client;
@@ -22,6 +45,9 @@ use crate::object;
 
 /// The user agent of the driver; the konnector's own start like this too.
 pub const AGENT: &str = "kube-bind-konnector-e2e";
+
+/// Attempts in a row that may lose against the other writer of a status.
+const ATTEMPTS: usize = 5;
 
 /// A consumer with the kubeconfig that was issued to it.
 #[derive(Clone)]

@@ -1,4 +1,5 @@
-//! Step 4: the konnector's watches in the contract namespace, kept open for the whole test.
+//! Step 4: the konnector's watches in the contract namespace, kept open for the whole test; also those on exported and
+//! claimed resources, and an admin's.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,18 +7,20 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use futures::{StreamExt as _, TryStreamExt as _};
-use kube::Api;
-use kube::api::{DynamicObject, ListParams, WatchEvent, WatchParams};
+use kube::api::{ApiResource, DynamicObject, ListParams, WatchEvent, WatchParams};
+use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::Consumer;
+use super::{Consumer, Key};
 use crate::object::{self, core, kube_bind};
 use crate::wait::eventually;
 
 /// Of an answer to the first WATCH, including the initial events.
 const INITIAL: Duration = Duration::from_secs(10);
+/// For an event of a write to arrive.
+const SEEN: Duration = Duration::from_secs(10);
 /// Pause after a watch that ended early.
 const AGAIN: Duration = Duration::from_millis(500);
 
@@ -45,7 +48,7 @@ pub struct Event {
     pub at: Instant,
 }
 
-/// Open watches on secrets, clusterbindings, apiserviceexports and apiservicenamespaces. Dropping it closes them.
+/// Open watches. Dropping it closes them.
 #[derive(Debug)]
 pub struct Watches {
     log: Arc<Log>,
@@ -67,35 +70,43 @@ impl Consumer {
             .get(&self.namespace)
             .await
             .context("reading the contract namespace")?;
-        let (length, _) = watch::channel(0);
-        let log = Arc::new(Log { events: Mutex::default(), failure: Mutex::default(), length });
-        let mut tasks = JoinSet::new();
-        for resource in [
+        let own = Some(self.namespace.as_str());
+        let kinds = [
             core("Secret"),
             kube_bind("ClusterBinding"),
             kube_bind("APIServiceExport"),
             kube_bind("APIServiceNamespace"),
-        ] {
-            let api = object::api(&self.client, &resource, Some(&self.namespace));
-            let version = log.initial(&resource.kind, &api).await?;
-            let list = api.list(&ListParams::default()).await;
+        ];
+        let wanted: Vec<_> = kinds.iter().map(|resource| (resource.clone(), own)).collect();
+        let watches = Watches::open(&self.client, &wanted).await?;
+        for resource in &kinds {
+            let list = object::api(&self.client, resource, own).list(&ListParams::default()).await;
             let list = list.with_context(|| format!("listing {}", resource.plural))?;
             let listed: BTreeSet<_> =
                 list.items.into_iter().filter_map(|o| o.metadata.name).collect();
-            let watched: BTreeSet<_> = log.names(&resource.kind);
-            ensure!(
-                watched == listed,
-                "{}: watched {watched:?}, listed {listed:?}",
-                resource.plural
-            );
-            let (log, kind) = (Arc::clone(&log), resource.kind.clone());
-            tasks.spawn(async move { log.follow(kind, api, version).await });
+            let seen = watches.log.names(&resource.kind);
+            ensure!(seen == listed, "{}: watched {seen:?}, listed {listed:?}", resource.plural);
         }
-        Ok(Watches { log, _tasks: tasks })
+        Ok(watches)
     }
 }
 
 impl Watches {
+    /// Opens watches with `sendInitialEvents`, each in a namespace or for the whole cluster, and waits for their initial
+    /// events.
+    pub async fn open(client: &Client, wanted: &[(ApiResource, Option<&str>)]) -> Result<Self> {
+        let (length, _) = watch::channel(0);
+        let log = Arc::new(Log { events: Mutex::default(), failure: Mutex::default(), length });
+        let mut tasks = JoinSet::new();
+        for (resource, namespace) in wanted {
+            let api = object::api(client, resource, *namespace);
+            let version = log.initial(&resource.kind, &api).await?;
+            let (log, kind) = (Arc::clone(&log), resource.kind.clone());
+            tasks.spawn(async move { log.follow(kind, api, version).await });
+        }
+        Ok(Self { log, _tasks: tasks })
+    }
+
     /// How many events there are: a mark for [`Watches::since`].
     #[must_use]
     pub fn mark(&self) -> usize {
@@ -154,6 +165,25 @@ impl Watches {
             let events = self.since(mark, kind)?;
             let found = events.iter().find(|event| condition(event)).cloned();
             found.with_context(|| format!("{} other events of {kind}", events.len()))
+        })
+        .await
+    }
+
+    /// Waits for an event of one object: the answer of the server to a write.
+    pub async fn wait_for_object(
+        &self,
+        mark: usize,
+        kind: &str,
+        key: &Key,
+        what: &str,
+        condition: impl Fn(&Event) -> bool,
+    ) -> Result<Event> {
+        let what = format!("{what} of {kind} {}", key.name);
+        self.wait_for(mark, kind, &what, SEEN, |event| {
+            let metadata = &event.object.metadata;
+            metadata.name.as_ref() == Some(&key.name)
+                && metadata.namespace == key.namespace
+                && condition(event)
         })
         .await
     }

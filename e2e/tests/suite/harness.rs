@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use e2e::audit::{self, Filter};
 use e2e::kcp::{Claims, Kcp};
 use e2e::object::{self, core, kcp_apis, resource};
+use e2e::service::{self, Exported, GROUP, Offer, Scope, Source};
 use e2e::{client, dirs, manifest, stack};
 use futures::FutureExt as _;
 use kube::api::ListParams;
@@ -25,6 +26,9 @@ pub(crate) fn tests() -> Vec<Test> {
         }),
         ("harness::a_binding_is_bound_with_its_claims", || {
             a_binding_is_bound_with_its_claims().boxed()
+        }),
+        ("harness::an_api_is_served_in_a_workspace_by_a_binding_of_its_own_or_by_crds", || {
+            an_api_is_served().boxed()
         }),
         ("harness::a_killed_kcp_comes_back_with_its_data", || {
             a_killed_kcp_comes_back_with_its_data().boxed()
@@ -125,6 +129,43 @@ async fn a_binding_is_bound_with_its_claims() -> Result<()> {
         object::create(&client, &core("ConfigMap"), Some("default"), made)
             .await
             .with_context(|| format!("{claims:?}"))?;
+    }
+    Ok(())
+}
+
+async fn an_api_is_served() -> Result<()> {
+    let kcp = stack::kcp().await?;
+    let offer = Offer::wild_west(&kcp, "root").await?;
+    for source in [Source::Schemas, Source::Schemas, Source::Crds] {
+        let (_, tenant) = stack::workspace("served").await?;
+        let client = kcp.client(&tenant.cluster).await?;
+        if source == Source::Schemas {
+            offer.serve(&kcp, &tenant).await?;
+            offer.copy_schemas(&kcp, &tenant).await?;
+            let labelled = ListParams::default().labels("kube-bind.io/exported=true");
+            let schemas =
+                resource("apis.kcp.io", "v1alpha1", "APIResourceSchema", "apiresourceschemas");
+            let copies = object::api(&client, &schemas, None).list(&labelled).await?;
+            let names: Vec<_> =
+                copies.items.iter().map(|copy| &copy.data["spec"]["names"]).collect();
+            ensure!(names.len() == 2, "{names:?}");
+        } else {
+            // Again, as tests that share a cluster do.
+            let crds = Exported::all(GROUP).map(|resource| resource.crd());
+            service::establish(&client, &crds).await?;
+            service::establish(&client, &crds).await?;
+        }
+        for exported in Exported::all(GROUP) {
+            let namespace = (exported.scope == Scope::Namespaced).then_some("default");
+            let manifest = json!({"metadata": {"name": "one"}, "spec": {"intent": "ride"}});
+            object::create(&client, &exported.resource(), namespace, manifest).await?;
+            let api = object::api(&client, &exported.resource(), namespace);
+            let status = json!({"status": {"result": "gone"}});
+            object::merge_patch(&api, "one", &status, true).await?;
+            let one = api.get("one").await?;
+            let (spec, status) = (&one.data["spec"], &one.data["status"]);
+            ensure!(*spec == json!({"intent": "ride"}) && *status == json!({"result": "gone"}));
+        }
     }
     Ok(())
 }

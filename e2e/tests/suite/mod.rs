@@ -1,6 +1,8 @@
 //! The tests by topic. A new topic is a module with `pub(crate) fn tests()`, listed here.
 
+mod apart;
 mod binding;
+mod exports;
 mod faults;
 mod harness;
 mod init;
@@ -14,7 +16,9 @@ use crate::Test;
 pub(crate) fn tests() -> Vec<Test> {
     [
         harness::tests(),
+        apart::tests(),
         binding::tests(),
+        exports::tests(),
         faults::tests(),
         init::tests(),
         lifecycle::tests(),
