@@ -7,6 +7,7 @@
 //! | [`backend`] | the backend under test: start, stop, kill, restart, resident memory |
 //! | [`binding`] | binds a consumer through a `BindableResourcesRequest` |
 //! | [`driver`] | plays `kubectl bind` and the konnector with nothing but the issued kubeconfig |
+//! | [`faultproxy`] | fails requests between the backend and a server where a test says |
 //! | [`audit`] | counts API requests from the servers' audit logs |
 //! | [`client`], [`object`], [`manifest`] | kube clients, untyped objects, YAML folders |
 //! | [`process`], [`dirs`], [`tools`], [`wait`] | child processes, files of the run, server binaries, waiting |
@@ -20,6 +21,7 @@ pub mod binding;
 pub mod client;
 pub mod dirs;
 pub mod driver;
+pub mod faultproxy;
 pub mod kcp;
 pub mod kubernetes;
 pub mod manifest;

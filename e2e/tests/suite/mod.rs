@@ -6,6 +6,7 @@ mod harness;
 mod init;
 mod lifecycle;
 mod messages;
+mod proxy;
 mod users;
 
 use crate::Test;
@@ -19,6 +20,7 @@ pub(crate) fn tests() -> Vec<Test> {
         init::tests(),
         lifecycle::tests(),
         messages::tests(),
+        proxy::tests(),
         users::tests(),
     ]
     .concat()
