@@ -9,6 +9,7 @@
 //! | [`driver`] | plays `kubectl bind` and the konnector with nothing but the issued kubeconfig |
 //! | [`faultproxy`] | fails requests between the backend and a server where a test says |
 //! | [`audit`] | counts API requests from the servers' audit logs |
+//! | [`snapshot`] | the state of a cluster without what differs from run to run |
 //! | [`client`], [`object`], [`manifest`] | kube clients, untyped objects, YAML folders |
 //! | [`process`], [`dirs`], [`tools`], [`wait`] | child processes, files of the run, server binaries, waiting |
 //!
@@ -28,6 +29,7 @@ pub mod manifest;
 pub mod object;
 pub mod process;
 pub mod provider;
+pub mod snapshot;
 pub mod stack;
 pub mod tools;
 pub mod wait;

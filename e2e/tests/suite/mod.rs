@@ -1,6 +1,7 @@
 //! The tests by topic. A new topic is a module with `pub(crate) fn tests()`, listed here.
 
 mod binding;
+mod crash;
 mod faults;
 mod harness;
 mod init;
@@ -16,6 +17,7 @@ pub(crate) fn tests() -> Vec<Test> {
     [
         harness::tests(),
         binding::tests(),
+        crash::tests(),
         faults::tests(),
         init::tests(),
         lifecycle::tests(),
