@@ -129,6 +129,12 @@ impl Kcp {
         &self.url
     }
 
+    /// Its serving certificate, with the key beside it in `apiserver.key`.
+    #[must_use]
+    pub fn certificate(&self) -> PathBuf {
+        self.dir.join("data/apiserver.crt")
+    }
+
     /// The audit log of all its requests, those to virtual workspaces included.
     #[must_use]
     pub fn audit(&self) -> Audit {

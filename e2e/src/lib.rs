@@ -8,7 +8,9 @@
 //! | [`binding`] | binds a consumer through a `BindableResourcesRequest` |
 //! | [`driver`] | plays `kubectl bind` and the konnector with nothing but the issued kubeconfig |
 //! | [`service`] | an API to export: CRDs, or a workspace with an `APIExport` that tenants bind |
+//! | [`faultproxy`] | fails requests between the backend and a server where a test says |
 //! | [`audit`] | counts API requests from the servers' audit logs |
+//! | [`snapshot`] | the state of a cluster without what differs from run to run |
 //! | [`client`], [`object`], [`manifest`] | kube clients, untyped objects, YAML folders |
 //! | [`process`], [`dirs`], [`tools`], [`wait`] | child processes, files of the run, server binaries, waiting |
 //!
@@ -21,6 +23,7 @@ pub mod binding;
 pub mod client;
 pub mod dirs;
 pub mod driver;
+pub mod faultproxy;
 pub mod kcp;
 pub mod kubernetes;
 pub mod manifest;
@@ -28,6 +31,7 @@ pub mod object;
 pub mod process;
 pub mod provider;
 pub mod service;
+pub mod snapshot;
 pub mod stack;
 pub mod tools;
 pub mod wait;

@@ -10,6 +10,8 @@ use serde_json::json;
 use tokio::sync::OnceCell;
 
 use crate::backend::Backend;
+use crate::client::Access;
+use crate::faultproxy::FaultProxy;
 use crate::kcp::{Claims, Kcp, Workspace};
 use crate::kubernetes::Kubernetes;
 use crate::object::{self, core, kube_bind};
@@ -62,6 +64,34 @@ impl Provider {
         Ok(Self::of(kcp, export, flags, backend))
     }
 
+    /// The same, with a proxy between the backend and the shared kcp. A first tenant is made, because kcp publishes the
+    /// endpoint that the backend is to use only once there is one.
+    ///
+    /// Consumers are sent to kcp itself. The proxy shows kcp's certificate, so that its CA serves for both.
+    pub async fn start_proxied(name: &str, flags: &[&str]) -> Result<(Self, FaultProxy)> {
+        let kcp = stack::kcp().await?;
+        let name = stack::unique(name);
+        let (export, base) = init(&kcp, &name).await?;
+        let first = kcp.create_workspace("root", &stack::unique(&name)).await?;
+        kcp.bind_export(&first, &export.path, EXPORT, Claims::All).await?;
+        let endpoint = kcp.endpoint_url(&export.path, EXPORT).await?;
+
+        let file = dirs::run()?.join(format!("{name}.kubeconfig"));
+        let access = Access::from_kubeconfig(&fs::read_to_string(&file)?, None)?;
+        let proxy = FaultProxy::start(&access, &kcp.certificate()).await?;
+        access.at(proxy.url(&access.server)?).write(&file)?;
+        let server = format!("--server-url={}", proxy.url(&endpoint)?);
+        let consumers = format!("--external-address={}", kcp.url());
+        let given = flags.iter().map(|flag| (*flag).to_owned());
+        let flags: Vec<String> = base.into_iter().chain([server, consumers]).chain(given).collect();
+
+        let backend = Backend::start(&format!("{name}-backend"), flags.clone()).await?;
+        let provider = Self::of(kcp, export, flags, backend);
+        provider.served(&first).await?;
+        provider.note(&first);
+        Ok((provider, proxy))
+    }
+
     /// One whose parts exist already.
     #[must_use]
     pub fn of(kcp: Arc<Kcp>, export: Workspace, flags: Vec<String>, backend: Backend) -> Self {
@@ -73,10 +103,13 @@ impl Provider {
     pub async fn tenant(&self, name: &str, claims: Claims<'_>) -> Result<Workspace> {
         let workspace = self.kcp.create_workspace("root", &stack::unique(name)).await?;
         self.bind(&workspace, claims).await?;
-        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
-        tenants.push(workspace.cluster.clone());
-        drop(tenants);
+        self.note(&workspace);
         Ok(workspace)
+    }
+
+    fn note(&self, tenant: &Workspace) {
+        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
+        tenants.push(tenant.cluster.clone());
     }
 
     /// Logical clusters of the workspaces that [`Provider::tenant`] made.

@@ -2,12 +2,14 @@
 
 mod apart;
 mod binding;
+mod crash;
 mod exports;
 mod faults;
 mod harness;
 mod init;
 mod lifecycle;
 mod messages;
+mod proxy;
 mod users;
 
 use crate::Test;
@@ -18,11 +20,13 @@ pub(crate) fn tests() -> Vec<Test> {
         harness::tests(),
         apart::tests(),
         binding::tests(),
+        crash::tests(),
         exports::tests(),
         faults::tests(),
         init::tests(),
         lifecycle::tests(),
         messages::tests(),
+        proxy::tests(),
         users::tests(),
     ]
     .concat()
