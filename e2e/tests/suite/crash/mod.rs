@@ -44,7 +44,7 @@ const MERGED: usize = 2;
 /// What belongs to all consumers of a workspace and stays when the last one goes.
 const SHARED: &str = "ClusterRole /kube-binder";
 /// Whether the backend under test serves exports.
-const EXPORTS_ARE_SERVED: bool = false;
+const EXPORTS_ARE_SERVED: bool = true;
 const STEPS: &[Step] = if EXPORTS_ARE_SERVED { scenario::EXPORTS } else { scenario::BIND };
 
 pub(crate) fn tests() -> Vec<Test> {
