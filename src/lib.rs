@@ -14,6 +14,9 @@
 //! | `cluster` | Cluster, our ClusterRoles and ClusterRoleBindings, what the provider knows | Cluster `default` and its status, `kube-bind-oidc-user` |
 //! | `cluster_binding` | ClusterBinding | its conditions `Healthy` and `Ready` |
 //! | `bindable_resources_request` | BindableResourcesRequest, Namespaces, our Secrets | the response Secret, the request's status, and through [`onboarding`] the contract namespace |
+//! | `export_request` | APIServiceExportRequest, APIServiceExport, BoundSchema, source schemas, Namespaces | BoundSchema, roles, APIServiceExport, the request's status |
+//! | `export` | APIServiceExport, BoundSchema, source schemas, our roles, APIServiceNamespace | BoundSchema, roles, the export's conditions |
+//! | `service_namespace` | APIServiceNamespace, APIServiceExport, Namespaces | service namespaces, roles in them, its status and owners |
 //!
 //! Dependencies point one way (`scripts/check-layers` holds the table and fails on others):
 //! [`api`] and [`runtime`] stand alone; [`consumer`] uses `api`; [`kinds`] and [`onboarding`] use
