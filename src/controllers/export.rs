@@ -272,6 +272,7 @@ impl Controller {
         key: &ObjKey,
         name: &ExportName,
     ) -> Result<Option<Duration>, CallError> {
+        self.schemas.forget(cluster, &name.namespace);
         // It is on its way: its roles come first.
         if self.is_asked_for(cluster, name) {
             self.gone.forget(key);

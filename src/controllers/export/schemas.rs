@@ -110,6 +110,15 @@ impl Schemas {
         Ok(states)
     }
 
+    /// Forgets what was held in a contract namespace and is no longer there.
+    pub(super) fn forget(&self, cluster: &Cluster, namespace: &str) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.retain(|key, _| {
+            (&key.cluster, key.namespace.as_str()) != (&cluster.id, namespace)
+                || self.kinds.bound_schemas.get(cluster, namespace, &key.name).is_some()
+        });
+    }
+
     fn remembered(&self, key: &ObjKey, version: &str) -> Option<Held> {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         held.get(key).filter(|(known, _)| known == version).map(|(_, held)| held.clone())
