@@ -85,6 +85,22 @@ pub async fn take(
     found.into_iter().map(normal).collect()
 }
 
+/// One object as it is, but for what changes when kcp marks it as claimed: to show that nobody touched it.
+pub async fn exact(
+    client: &Client,
+    kind: &ApiResource,
+    namespace: Option<&str>,
+    name: &str,
+) -> Result<Value> {
+    let object = api(client, kind, namespace).get(name).await;
+    let mut object =
+        serde_json::to_value(object.with_context(|| format!("{} {name}", kind.kind))?)?;
+    let metadata = object["metadata"].as_object_mut().context("no metadata")?;
+    without_claims(metadata);
+    metadata.retain(|field, _| !matches!(field.as_str(), "resourceVersion" | "managedFields"));
+    Ok(object)
+}
+
 /// What is missing, what should not be there, and which fields differ; none if the two are equal.
 #[must_use]
 pub fn difference(expected: &Snapshot, seen: &Snapshot) -> Option<String> {
@@ -133,7 +149,7 @@ fn normalised(mut object: Value) -> Value {
 }
 
 /// Removes what kcp adds to an object when somebody binds an export that claims it.
-pub fn without_claims(metadata: &mut Map<String, Value>) {
+fn without_claims(metadata: &mut Map<String, Value>) {
     let Some(labels) = metadata.get_mut("labels").and_then(Value::as_object_mut) else { return };
     labels.retain(|label, _| !label.starts_with(CLAIMED));
     if labels.is_empty() {

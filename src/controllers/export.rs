@@ -290,8 +290,7 @@ impl Controller {
         if let Some(left) = self.gone.wait(key) {
             return Ok(Some(left));
         }
-        let live = self.kinds.exports.get_live(cluster, &name.namespace, &name.name).await?;
-        if live.is_some() {
+        if !self.kinds.exports.is_gone(cluster, &name.namespace, &name.name).await? {
             return Ok(Some(UNPROVEN_AGAIN));
         }
         let standing = self.gone.contract(cluster, &name.namespace, None).await?;
