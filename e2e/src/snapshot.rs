@@ -24,7 +24,8 @@ const CLAIMED: &str = "claimed.internal.apis.kcp.io/";
 /// Objects by `<Kind> <namespace>/<name>`.
 pub type Snapshot = BTreeMap<String, Value>;
 
-/// The kinds that the backend deals with: all of kube-bind, and the core and RBAC kinds that a consumer consists of.
+/// The kinds that the backend deals with: all of kube-bind, the core and RBAC kinds that a consumer consists of, and
+/// what is exported.
 pub async fn kinds(client: &Client) -> Result<Vec<ApiResource>> {
     let group = discovery::group(client, "kube-bind.io").await.context("the kinds of kube-bind")?;
     let ours = group.versioned_resources("v1alpha2").into_iter().map(|(resource, _)| resource);
@@ -40,6 +41,12 @@ pub async fn kinds(client: &Client) -> Result<Vec<ApiResource>> {
         rbac("RoleBinding"),
         rbac("ClusterRole"),
         rbac("ClusterRoleBinding"),
+        resource(
+            "apiextensions.k8s.io",
+            "v1",
+            "CustomResourceDefinition",
+            "customresourcedefinitions",
+        ),
     ];
     Ok(ours.chain(others).collect())
 }
@@ -76,6 +83,22 @@ pub async fn take(
         Ok((masked(key), serde_json::from_str(&masked(text))?))
     };
     found.into_iter().map(normal).collect()
+}
+
+/// One object as it is, but for what changes when kcp marks it as claimed: to show that nobody touched it.
+pub async fn exact(
+    client: &Client,
+    kind: &ApiResource,
+    namespace: Option<&str>,
+    name: &str,
+) -> Result<Value> {
+    let object = api(client, kind, namespace).get(name).await;
+    let mut object =
+        serde_json::to_value(object.with_context(|| format!("{} {name}", kind.kind))?)?;
+    let metadata = object["metadata"].as_object_mut().context("no metadata")?;
+    without_claims(metadata);
+    metadata.retain(|field, _| !matches!(field.as_str(), "resourceVersion" | "managedFields"));
+    Ok(object)
 }
 
 /// What is missing, what should not be there, and which fields differ; none if the two are equal.
@@ -126,7 +149,7 @@ fn normalised(mut object: Value) -> Value {
 }
 
 /// Removes what kcp adds to an object when somebody binds an export that claims it.
-pub fn without_claims(metadata: &mut Map<String, Value>) {
+fn without_claims(metadata: &mut Map<String, Value>) {
     let Some(labels) = metadata.get_mut("labels").and_then(Value::as_object_mut) else { return };
     labels.retain(|label, _| !label.starts_with(CLAIMED));
     if labels.is_empty() {

@@ -291,7 +291,7 @@ impl Controller {
             return Ok(Some(pause));
         }
         let kind = &self.kinds.service_namespaces;
-        if kind.get_live(cluster, &key.namespace, &key.name).await?.is_some() {
+        if !kind.is_gone(cluster, &key.namespace, &key.name).await? {
             return Ok(Some(UNPROVEN_AGAIN));
         }
         for object in left {

@@ -102,9 +102,12 @@ pub enum Cause {
     /// An object of that name exists.
     #[error("it exists already")]
     Exists,
-    /// There is no such object, or its kind is not served there.
+    /// There is no such object.
     #[error("not found")]
     NotFound,
+    /// Its kind is not served there, now or any more, which says nothing about the object.
+    #[error("not found: the server does not serve this kind")]
+    Unserved,
     /// Our copy was old, or a precondition did not hold.
     #[error("it was changed by someone else meanwhile")]
     Conflict,
@@ -123,7 +126,8 @@ impl From<kube::Error> for Cause {
     fn from(err: kube::Error) -> Self {
         match &err {
             kube::Error::Api(status) => match status.code {
-                404 => Self::NotFound,
+                404 if names_object(status) => Self::NotFound,
+                404 => Self::Unserved,
                 409 if status.reason == "AlreadyExists" => Self::Exists,
                 409 => Self::Conflict,
                 401 | 403 => Self::Forbidden(status.message.clone()),
@@ -133,6 +137,12 @@ impl From<kube::Error> for Cause {
             _ => Self::Other(Box::new(err)),
         }
     }
+}
+
+/// Whether an answer 404 is about an object: for a kind that it does not serve, a server gives no name,
+/// or a text that is no Status at all.
+fn names_object(status: &kube::core::Status) -> bool {
+    status.details.as_ref().is_some_and(|details| !details.name.is_empty())
 }
 
 /// Longest text that is logged or written into a status, in bytes.
@@ -156,7 +166,9 @@ impl CallError {
         match &self.cause {
             Cause::Exists | Cause::Conflict => Retry::Conflict,
             // An object that vanished under us: the event that says so is on its way.
-            Cause::Timeout(_) | Cause::NotFound | Cause::Other(_) => Retry::Transient,
+            Cause::Timeout(_) | Cause::NotFound | Cause::Unserved | Cause::Other(_) => {
+                Retry::Transient
+            }
             // Refusals heal when somebody changes rights, quotas or policies, which no event of
             // the object tells.
             Cause::Forbidden(_) | Cause::Invalid(_) => Retry::Denied,
@@ -167,6 +179,28 @@ impl CallError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_object_that_is_missing_is_told_from_a_kind_that_is_not_served() {
+        let cause = |body: serde_json::Value| {
+            Cause::from(kube::Error::Api(serde_json::from_value(body).unwrap()))
+        };
+        let missing = serde_json::json!({
+            "status": "Failure", "code": 404, "reason": "NotFound",
+            "message": "apiservicenamespaces.kube-bind.io \"west\" not found",
+            "details": {"name": "west", "group": "kube-bind.io", "kind": "apiservicenamespaces"},
+        });
+        assert!(matches!(cause(missing), Cause::NotFound));
+        let kcp = serde_json::json!({
+            "status": "Failure", "code": 404, "reason": "NotFound", "details": {},
+            "message": "the server could not find the requested resource",
+        });
+        assert!(matches!(cause(kcp), Cause::Unserved));
+        let text = serde_json::json!({
+            "code": 404, "reason": "Failed to parse error data", "message": "404 page not found",
+        });
+        assert!(matches!(cause(text), Cause::Unserved));
+    }
 
     #[test]
     fn a_text_of_any_length_becomes_one_that_can_be_written() {

@@ -190,6 +190,22 @@ where
         get_unwatched(cluster, namespace, name).await
     }
 
+    /// Whether the server knows for certain that there is no such object. It does not where it does not
+    /// serve the kind.
+    pub async fn is_gone(
+        &self,
+        cluster: &Cluster,
+        namespace: &str,
+        name: &str,
+    ) -> Result<bool, CallError> {
+        let key = ObjKey::new(&cluster.id, namespace, name);
+        match get::<K>(cluster, &key).await {
+            Ok(_) | Err(CallError { cause: Cause::Unserved, .. }) => Ok(false),
+            Err(CallError { cause: Cause::NotFound, .. }) => Ok(true),
+            Err(err) => Err(err),
+        }
+    }
+
     /// Creates an object. One that exists already is [`Cause::Exists`].
     pub async fn create(&self, cluster: &Cluster, object: &K) -> Result<Arc<C>, CallError> {
         let key = ObjKey::of(&cluster.id, object.meta());
@@ -250,7 +266,7 @@ where
         };
         let request = path::<K>(&key.namespace).delete(&key.name, &params);
         match call::<K, Value>(cluster, request, Action::Delete, &key).await {
-            Ok(_) | Err(CallError { cause: Cause::NotFound, .. }) => Ok(()),
+            Ok(_) | Err(CallError { cause: Cause::NotFound | Cause::Unserved, .. }) => Ok(()),
             Err(err) => Err(err),
         }
     }
@@ -306,12 +322,16 @@ pub async fn get_unwatched<K: Wire>(
     name: &str,
 ) -> Result<Option<K>, CallError> {
     let key = ObjKey::new(&cluster.id, namespace, name);
-    let request = path::<K>(namespace).get(name, &kube::api::GetParams::default());
-    match call::<K, K>(cluster, request, Action::Get, &key).await {
+    match get(cluster, &key).await {
         Ok(object) => Ok(Some(object)),
-        Err(CallError { cause: Cause::NotFound, .. }) => Ok(None),
+        Err(CallError { cause: Cause::NotFound | Cause::Unserved, .. }) => Ok(None),
         Err(err) => Err(err),
     }
+}
+
+async fn get<K: Wire>(cluster: &Cluster, key: &ObjKey) -> Result<K, CallError> {
+    let request = path::<K>(&key.namespace).get(&key.name, &kube::api::GetParams::default());
+    call::<K, K>(cluster, request, Action::Get, key).await
 }
 
 fn path<K: Wire>(namespace: &str) -> Request {

@@ -2,6 +2,7 @@
 
 mod apart;
 mod binding;
+mod cleanup;
 mod crash;
 mod exports;
 mod faults;
@@ -9,6 +10,8 @@ mod harness;
 mod init;
 mod lifecycle;
 mod messages;
+mod namespaces;
+mod place;
 mod proxy;
 mod users;
 
@@ -20,12 +23,14 @@ pub(crate) fn tests() -> Vec<Test> {
         harness::tests(),
         apart::tests(),
         binding::tests(),
+        cleanup::tests(),
         crash::tests(),
         exports::tests(),
         faults::tests(),
         init::tests(),
         lifecycle::tests(),
         messages::tests(),
+        namespaces::tests(),
         proxy::tests(),
         users::tests(),
     ]

@@ -1,6 +1,6 @@
 //! Objects of somebody else with names like ours: the backend has no business with them.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use e2e::faultproxy::{Logged, listing};
 use e2e::object::{self, core, resource};
 use e2e::snapshot;
@@ -46,7 +46,7 @@ impl Decoys {
         for (kind, namespace, name, mut manifest) in all {
             manifest["metadata"] = json!({"name": name});
             object::create(admin, &kind, namespace, manifest).await?;
-            let seeded = read(admin, &kind, namespace, name).await?;
+            let seeded = snapshot::exact(admin, &kind, namespace, name).await?;
             decoys.push((kind, namespace.map(str::to_owned), name.to_owned(), seeded));
         }
         Ok(Self(decoys))
@@ -59,25 +59,9 @@ impl Decoys {
         let named: Vec<Logged> = writes.iter().filter(named).cloned().collect();
         ensure!(named.is_empty(), "writes to objects of somebody else:\n{}", listing(&named));
         for (kind, namespace, name, before) in &self.0 {
-            let after = read(admin, kind, namespace.as_deref(), name).await?;
+            let after = snapshot::exact(admin, kind, namespace.as_deref(), name).await?;
             ensure!(after == *before, "{} {name} was {before} and is {after}", kind.kind);
         }
         Ok(())
     }
-}
-
-async fn read(
-    admin: &Client,
-    kind: &ApiResource,
-    namespace: Option<&str>,
-    name: &str,
-) -> Result<Value> {
-    let object = object::api(admin, kind, namespace).get(name).await;
-    let mut object =
-        serde_json::to_value(object.with_context(|| format!("{} {name}", kind.kind))?)?;
-    let metadata = object["metadata"].as_object_mut().context("no metadata")?;
-    snapshot::without_claims(metadata);
-    // kcp's labels change both.
-    metadata.retain(|field, _| !matches!(field.as_str(), "resourceVersion" | "managedFields"));
-    Ok(object)
 }
