@@ -135,3 +135,13 @@ fn roles_belong_to_one_export_and_bind_its_consumer_alone() {
         })
     );
 }
+
+#[test]
+fn what_was_made_for_a_consumer_is_known_by_its_label_and_its_export() {
+    let export = ExportName::new("cluster-a", "cow");
+    let (_, binding) = in_namespace(&export, "west", &[]);
+    assert!(is_made_for_consumer(&binding.metadata, "cluster-a"));
+    assert!(!is_made_for_consumer(&binding.metadata, "cluster"));
+    let unlabelled = ObjectMeta { labels: None, ..binding.metadata };
+    assert!(!is_made_for_consumer(&unlabelled, "cluster-a"));
+}
