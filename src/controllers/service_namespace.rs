@@ -48,10 +48,15 @@ pub(super) fn subscribe(kinds: &Arc<Kinds>, queue: &Arc<Queue>) {
         if let Some((contract, name)) = made_for(&object.metadata) {
             q.add(ObjKey::new(&delta.scope.cluster, contract, name));
         }
-        let went = delta.new.is_none() && identity_of(&object.metadata).is_some();
-        if went && let Some(cluster) = fleet.cluster(&delta.scope.cluster) {
-            let contract = object.metadata.name.as_deref().unwrap_or_default();
-            for key in marked(&k, &cluster, Some(contract)) {
+        if delta.new.is_none()
+            && let Some(cluster) = fleet.cluster(&delta.scope.cluster)
+        {
+            let name = object.metadata.name.as_deref().unwrap_or_default();
+            let mut keys = waiting_for(&k, &cluster, name);
+            if identity_of(&object.metadata).is_some() {
+                keys.extend(marked(&k, &cluster, Some(name)));
+            }
+            for key in keys {
                 q.add(key);
             }
         }
@@ -80,6 +85,16 @@ fn marked(kinds: &Kinds, cluster: &Cluster, contract: Option<&str>) -> Vec<ObjKe
         .filter(|(of, _)| contract.is_none_or(|contract| contract == *of))
         .map(|(of, name)| ObjKey::new(&cluster.id, of, name))
         .collect()
+}
+
+/// Who may have been refused a namespace because it existed.
+fn waiting_for(kinds: &Kinds, cluster: &Cluster, namespace: &str) -> Vec<ObjKey> {
+    let all = kinds.service_namespaces.list(cluster);
+    let waits = all.iter().filter(|object| {
+        let name = object.metadata.name.as_deref().unwrap_or_default();
+        namespace.ends_with(name) && object.status.as_ref().is_some_and(plan::is_refused)
+    });
+    waits.map(|object| ObjKey::of(&cluster.id, &object.metadata)).collect()
 }
 
 /// The `APIServiceNamespace`s of a cluster, and those of which only a service namespace is left.
