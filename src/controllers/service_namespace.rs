@@ -5,7 +5,8 @@
 //! a condition where there can be none; further owners, so that a namespace that several exports use
 //! goes with the last. Deletes the service namespace when its `APIServiceNamespace` or its contract is
 //! gone, and says so itself. Promises: rights come before `status.namespace`; a namespace that is not
-//! ours is never marked, changed or deleted; no `APIServiceNamespace` is ever deleted.
+//! ours is never marked, changed or deleted; no `APIServiceNamespace` is ever deleted; what a consumer
+//! had is left to it when all of our objects were lost at once, as when the API is unbound.
 
 mod plan;
 
@@ -59,6 +60,16 @@ pub(super) fn subscribe(kinds: &Arc<Kinds>, queue: &Arc<Queue>) {
             for key in keys {
                 q.add(key);
             }
+        }
+    });
+    // A namespace is marked with the binding, which may be seen later than the rest.
+    let (k, q) = (Arc::clone(kinds), Arc::clone(queue));
+    kinds.cluster_bindings.subscribe(move |fleet, delta| {
+        let (None, Some(object)) = (&delta.old, &delta.new) else { return };
+        let Some(cluster) = fleet.cluster(&delta.scope.cluster) else { return };
+        let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
+        for object in k.service_namespaces.list_namespace(&cluster, namespace) {
+            q.add(ObjKey::of(&cluster.id, &object.metadata));
         }
     });
     // All exports of a consumer own its namespaces, and have roles in them.
@@ -310,11 +321,16 @@ impl Controller {
             return Ok(Some(UNPROVEN_AGAIN));
         }
         for object in left {
-            let contract = annotation(&object.metadata, keys::ANNOTATION_CONTRACT_UID);
+            let meta = &object.metadata;
+            let contract = annotation(meta, keys::ANNOTATION_CONTRACT_UID);
+            let bound = annotation(meta, keys::ANNOTATION_BINDING_UID);
             match self.gone.contract(cluster, &key.namespace, contract).await? {
                 Standing::Unproven => return Ok(Some(UNPROVEN_AGAIN)),
-                Standing::There | Standing::Gone => {
-                    self.kinds.namespaces.delete(cluster, &object.metadata).await?;
+                // The APIServiceNamespace was lost with all the rest; it stays until the consumer asks
+                // for it again, or the contract goes.
+                Standing::There(binding) if bound != Some(&binding) => {}
+                Standing::There(_) | Standing::Gone => {
+                    self.kinds.namespaces.delete(cluster, meta).await?;
                 }
             }
         }
