@@ -4,7 +4,7 @@
 //!  main ─ cli ─► app (wiring) ─► providers ─► runtime::fleet ─► one list+watch per endpoint and kind
 //!            └─► init                                               │ deltas
 //!                                                                   ▼
-//!                       onboarding ◄─ controllers ◄─ workers ◄─ fair queues
+//!             onboarding, rights, gone ◄─ controllers ◄─ workers ◄─ fair queues
 //! ```
 //!
 //! Who watches what, in every engaged cluster ([`kinds`] holds the watches):
@@ -14,10 +14,13 @@
 //! | `cluster` | Cluster, our ClusterRoles and ClusterRoleBindings, what the provider knows | Cluster `default` and its status, `kube-bind-oidc-user` |
 //! | `cluster_binding` | ClusterBinding | its conditions `Healthy` and `Ready` |
 //! | `bindable_resources_request` | BindableResourcesRequest, Namespaces, our Secrets | the response Secret, the request's status, and through [`onboarding`] the contract namespace |
+//! | `export_request` | APIServiceExportRequest, source schemas, exports, BoundSchemas, contract namespaces | BoundSchemas, through [`rights`] the roles, APIServiceExports, APIServiceNamespaces, the request's status |
+//! | `export` | APIServiceExport, BoundSchemas, source schemas, our roles and bindings, APIServiceNamespaces | BoundSchemas that follow their source, roles and bindings, the export's annotation and conditions; takes away what is left of one that is gone |
+//! | `service_namespace` | APIServiceNamespace, service and contract namespaces, exports | service namespaces, the roles in them, `status.namespace`, further owners; deletes service namespaces of which the APIServiceNamespace or the contract is gone |
 //!
 //! Dependencies point one way (`scripts/check-layers` holds the table and fails on others):
-//! [`api`] and [`runtime`] stand alone; [`consumer`] uses `api`; [`kinds`] and [`onboarding`] use
-//! those; [`controllers`] use all of these; [`providers`] know the runtime and kcp, and nothing of
+//! [`api`] and [`runtime`] stand alone; [`consumer`] uses `api`; [`kinds`], [`onboarding`], [`rights`]
+//! and [`gone`] use those; [`controllers`] use all of these; [`providers`] know the runtime and kcp, and nothing of
 //! kube-bind; [`app`] wires.
 
 pub mod api;

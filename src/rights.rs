@@ -15,7 +15,7 @@ use crate::consumer::bound_schema::Facts;
 use crate::consumer::contract::{Contract, annotation};
 use crate::consumer::ours;
 use crate::consumer::rights::{ExportName, Rights, cluster_wide, in_namespace, rights};
-use crate::consumer::service_namespace::{self, Rules, Wanted};
+use crate::consumer::service_namespace;
 use crate::kinds::Kinds;
 use crate::runtime::cluster::ObjKey;
 use crate::runtime::error::{CallError, Cause, Retry};
@@ -172,8 +172,6 @@ fn mark_as(meta: &mut ObjectMeta, wanted: &ObjectMeta) {
 pub struct ExportRights {
     /// Where things are read and written.
     pub kinds: Arc<Kinds>,
-    /// How service namespaces are named.
-    pub rules: Rules,
 }
 
 /// Whether an object is one that we made for this export, or that v0.8.1 made for this contract.
@@ -240,21 +238,19 @@ impl ExportRights {
         })
     }
 
-    /// The service namespaces of a consumer that exist and are ours.
+    /// The service namespaces of a consumer that were given out and are ours. Whoever gives one out
+    /// makes the roles in it first.
     fn service_namespaces(&self, cluster: &Cluster, contract: &Contract) -> Vec<String> {
         let wanted = self.kinds.service_namespaces.list_namespace(cluster, &contract.namespace);
         let names = wanted.iter().filter_map(|object| {
-            let known = object.status.as_ref().and_then(|status| status.namespace.as_deref());
+            let target = object.status.as_ref()?.namespace.as_deref()?;
             let name = object.metadata.name.as_deref()?;
-            let uid = object.metadata.uid.as_deref().unwrap_or_default();
-            let wanted = Wanted { name, uid, known };
-            let target = service_namespace::name(&self.rules, &contract.namespace, &wanted);
-            let meta = &self.kinds.namespaces.get(cluster, "", &target)?.metadata;
+            let meta = &self.kinds.namespaces.get(cluster, "", target)?.metadata;
             let ours = service_namespace::is_deletable(meta)
                 && meta.deletion_timestamp.is_none()
                 && service_namespace::made_for(meta) == Some((&contract.namespace, name))
                 && annotation(meta, keys::ANNOTATION_CONTRACT_UID) == Some(&contract.uid);
-            ours.then_some(target)
+            ours.then(|| target.to_owned())
         });
         names.collect()
     }

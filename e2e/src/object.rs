@@ -4,11 +4,14 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::Value;
 
 use crate::wait::eventually;
+
+/// For the watch cache of a kind to fill.
+const CACHE: Duration = Duration::from_secs(10);
 
 /// `ApiResource` of a kind whose plural is `plural`. `group` is empty for the core group.
 #[must_use]
@@ -89,6 +92,16 @@ pub async fn create_once(
         }
         made => made,
     }
+}
+
+/// All objects of an API. Again after 429, as client-go does: servers give it while the watch cache of a kind fills.
+pub async fn list(api: &Api<DynamicObject>) -> Result<Vec<DynamicObject>> {
+    let answer =
+        eventually("a list", CACHE, async || match api.list(&ListParams::default()).await {
+            Err(kube::Error::Api(status)) if status.code == 429 => Err(status.message.clone()),
+            answer => Ok(answer),
+        });
+    Ok(answer.await??.items)
 }
 
 /// The HTTP status of an API server's refusal.

@@ -24,7 +24,8 @@ const CLAIMED: &str = "claimed.internal.apis.kcp.io/";
 /// Objects by `<Kind> <namespace>/<name>`.
 pub type Snapshot = BTreeMap<String, Value>;
 
-/// The kinds that the backend deals with: all of kube-bind, and the core and RBAC kinds that a consumer consists of.
+/// The kinds that the backend deals with: all of kube-bind, the core and RBAC kinds that a consumer consists of, and
+/// what is exported.
 pub async fn kinds(client: &Client) -> Result<Vec<ApiResource>> {
     let group = discovery::group(client, "kube-bind.io").await.context("the kinds of kube-bind")?;
     let ours = group.versioned_resources("v1alpha2").into_iter().map(|(resource, _)| resource);
@@ -40,6 +41,12 @@ pub async fn kinds(client: &Client) -> Result<Vec<ApiResource>> {
         rbac("RoleBinding"),
         rbac("ClusterRole"),
         rbac("ClusterRoleBinding"),
+        resource(
+            "apiextensions.k8s.io",
+            "v1",
+            "CustomResourceDefinition",
+            "customresourcedefinitions",
+        ),
     ];
     Ok(ours.chain(others).collect())
 }

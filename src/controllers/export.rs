@@ -170,7 +170,9 @@ impl Reconciler for Controller {
         if export.metadata.deletion_timestamp.is_some() {
             return Ok(None);
         }
-        let schemas = self.schemas.sync(cluster, &name, &export).await?;
+        // Until it ends, the request sees to the owners.
+        let adopts = !self.is_asked_for(cluster, &name);
+        let schemas = self.schemas.sync(cluster, &name, &export, adopts).await?;
         let export = self.annotate(cluster, export, &schemas).await?;
         let rights = self.rights.of(cluster, &export);
         let granted = match &rights {
@@ -203,6 +205,12 @@ impl Controller {
     pub(super) fn new(kinds: Arc<Kinds>, rights: Arc<ExportRights>, gone: Arc<Gone>) -> Self {
         let schemas = Schemas::new(Arc::clone(&kinds));
         Self { kinds, rights, gone, schemas }
+    }
+
+    /// Whether a request for this export is at work.
+    fn is_asked_for(&self, cluster: &Cluster, name: &ExportName) -> bool {
+        let request = self.kinds.export_requests.get(cluster, &name.namespace, &name.name);
+        request.is_some_and(|request| !phase_of(&request).is_final())
     }
 
     /// Tells the konnector that a schema changed, after it has (konnector.md section 3).
@@ -264,9 +272,9 @@ impl Controller {
         key: &ObjKey,
         name: &ExportName,
     ) -> Result<Option<Duration>, CallError> {
-        let request = self.kinds.export_requests.get(cluster, &name.namespace, &name.name);
+        self.schemas.forget(cluster, &name.namespace);
         // It is on its way: its roles come first.
-        if request.is_some_and(|request| !phase_of(&request).is_final()) {
+        if self.is_asked_for(cluster, name) {
             self.gone.forget(key);
             return Ok(None);
         }

@@ -112,7 +112,7 @@ impl Controllers {
             informer_scope: exports.informer_scope,
             namespace_prefix: onboarding.settings.namespace_prefix.clone(),
         };
-        let rights = Arc::new(ExportRights { kinds: Arc::clone(&kinds), rules: rules.clone() });
+        let rights = Arc::new(ExportRights { kinds: Arc::clone(&kinds) });
         let gone = || Arc::new(Gone::new(Arc::clone(&kinds)));
         let events = Arc::new(events::Events::default());
         let new_queue = || Arc::new(Queue::default());

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use kube::api::{
@@ -15,7 +16,10 @@ use serde_json::json;
 use super::namespaces::{is_subject, verbs};
 use super::{Change, Consumer, Use, Watches};
 use crate::object::{self, core, kube_bind, rbac};
+use crate::wait::eventually;
 
+/// For a server to answer.
+const ANSWER: Duration = Duration::from_secs(10);
 /// No object has this name.
 const ABSENT: &str = "e2e-access";
 
@@ -58,8 +62,8 @@ impl Place {
 
     /// With the names of the objects that are there; of cluster-scoped ones, those that the backend made.
     async fn filled(mut self, admin: &Client) -> Result<Self> {
-        let list = self.api(admin).list(&ListParams::default()).await?;
-        let names = list.items.into_iter().filter_map(|object| object.metadata.name);
+        let list = object::list(&self.api(admin)).await?;
+        let names = list.into_iter().filter_map(|object| object.metadata.name);
         let ours = |name: &String| self.namespace.is_some() || name.contains("kube-binder");
         self.names = names.filter(ours).collect();
         Ok(self)
@@ -137,7 +141,15 @@ impl Consumer {
         let mut wrong = Vec::new();
         for place in places {
             for verb in place.requests() {
-                let code = place.attempt(&self.client, verb).await?;
+                let what = format!("an answer to {verb} at {place}");
+                // 429 is no answer yet: the watch cache of a kind fills.
+                let code = eventually(&what, ANSWER, async || {
+                    match place.attempt(&self.client, verb).await {
+                        Ok(429) => Err("429"),
+                        outcome => Ok(outcome),
+                    }
+                })
+                .await??;
                 if !right(verb, code) {
                     wrong.push(format!("{verb} at {place}: {code}"));
                 }
@@ -230,7 +242,7 @@ impl Use {
     }
 
     /// Goes through all RBAC objects that an admin's watches have seen, as they were at any moment: no binding of this
-    /// consumer was in `foreign` namespaces, and none for the whole cluster granted the exported resource or a core one.
+    /// consumer was in `foreign` namespaces, and none for the whole cluster granted what is exported or claimed.
     pub fn check_rbac_history(&self, watches: &Watches, foreign: &[&str]) -> Result<()> {
         let roles = watches.since(0, "ClusterRole")?;
         let mut wrong = Vec::new();

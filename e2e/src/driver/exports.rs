@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use kube::api::{DynamicObject, ListParams, PostParams};
+use kube::api::{DynamicObject, PostParams};
 use kube::core::Status;
 use serde_json::{Value, json};
 use tokio::time::sleep;
@@ -110,15 +110,15 @@ impl Consumer {
 
     /// The names of all exports: what the bundle controller sees every 15 s (konnector.md 4).
     pub async fn bundle_view(&self) -> Result<BTreeSet<String>> {
-        let list = self.kube_bind(EXPORT).list(&ListParams::default()).await?;
-        Ok(list.items.into_iter().filter_map(|export| export.metadata.name).collect())
+        let list = object::list(&self.kube_bind(EXPORT)).await?;
+        Ok(list.into_iter().filter_map(|export| export.metadata.name).collect())
     }
 
     /// The export of a request that has succeeded, with its schemas. Everything is there at the first look.
     pub async fn export(&self, name: &str) -> Result<Export> {
-        let list = self.kube_bind(EXPORT).list(&ListParams::default()).await?;
+        let list = object::list(&self.kube_bind(EXPORT)).await?;
         let named = |export: &DynamicObject| export.metadata.name.as_deref() == Some(name);
-        let object = list.items.into_iter().find(named);
+        let object = list.into_iter().find(named);
         let object = object.with_context(|| format!("there is no export {name}"))?;
         let mut schemas = Vec::new();
         for resource in object.data["spec"]["resources"].as_array().into_iter().flatten() {

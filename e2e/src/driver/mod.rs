@@ -9,7 +9,7 @@
 //! | 6 schemas | [`Consumer::export`] → [`Export::check`], [`Export::crds`] |
 //! | 7 answers | [`Consumer::acknowledge`], [`Consumer::check_acknowledged`] |
 //! | 8 informers | [`Use::informers`] |
-//! | 9, 14 namespaces | [`Use::service_namespace`], [`Use::check_service_namespace`], [`Use::release`] |
+//! | 9, 14, 16 namespaces | [`Use::service_namespace`], [`Use::check_service_namespace`], [`Use::release`] |
 //! | 10 objects | [`Use::check_objects`] |
 //! | 11 claims | [`Use::check_claim`] |
 //! | 13 bundle view | [`Consumer::bundle_view`] |

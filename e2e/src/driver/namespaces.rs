@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use kube::Client;
-use kube::api::{DeleteParams, DynamicObject, ListParams};
+use kube::api::{DeleteParams, DynamicObject};
 use serde_json::{Value, json};
 
 use super::Use;
@@ -23,21 +23,30 @@ const PREFIX: &str = "kube-binder-claims-";
 const VERBS: [&str; 7] = ["get", "list", "watch", "create", "update", "patch", "delete"];
 
 impl Use {
-    /// Asks for the counterpart of a consumer namespace as the konnector does, and waits for its name. What is listed
-    /// per namespace can be listed in it at the first try.
+    /// [`Use::ask_for_namespace`], then [`Use::provided_namespace`].
     pub async fn service_namespace(&self, namespace: &str) -> Result<String> {
+        self.ask_for_namespace(namespace).await?;
+        self.provided_namespace(namespace).await
+    }
+
+    /// Asks for the counterpart of a consumer namespace as the konnector does.
+    pub async fn ask_for_namespace(&self, namespace: &str) -> Result<()> {
         let kind = kube_bind("APIServiceNamespace");
         let manifest = json!({
             "metadata": {"name": namespace, "ownerReferences": [self.export.owner()]},
             "spec": {},
         });
         let contract = Some(self.contract());
-        object::create(self.consumer.client(), &kind, contract, manifest).await?;
+        object::create(self.consumer.client(), &kind, contract, manifest).await.map(drop)
+    }
+
+    /// Waits for the name of the counterpart. What is listed per namespace can be listed in it at the first try.
+    pub async fn provided_namespace(&self, namespace: &str) -> Result<String> {
         let api = self.consumer.kube_bind("APIServiceNamespace");
         let what = format!("status.namespace of {namespace}");
         let service = eventually(&what, PROVISIONED, async || {
-            let list = api.list(&ListParams::default()).await.map_err(|error| error.to_string())?;
-            let mut found = list.items.iter();
+            let list = object::list(&api).await.map_err(|error| format!("{error:#}"))?;
+            let mut found = list.iter();
             let found = found.find(|object| object.metadata.name.as_deref() == Some(namespace));
             let found = found.ok_or("there is no such APIServiceNamespace")?;
             let named = found.data["status"]["namespace"].as_str().map(str::to_owned);
@@ -47,7 +56,7 @@ impl Use {
         for (resource, place) in self.scoped(&[&service]) {
             let Some(place) = place else { continue };
             let api = object::api(self.consumer.client(), &resource, Some(place));
-            let listed = api.list(&ListParams::default()).await;
+            let listed = object::list(&api).await;
             listed.with_context(|| format!("first list of {} in {place}", resource.plural))?;
         }
         let expected = self.settings.service_namespace(self.contract(), namespace);
@@ -88,8 +97,8 @@ impl Use {
         ensure!(annotation.is_none(), "{service} is annotated {annotation:?}");
         for kind in ["Role", "RoleBinding"] {
             let api = object::api(admin, &rbac(kind), Some(service));
-            let list = api.list(&ListParams::default()).await?;
-            let ours = list.items.iter().filter_map(|object| object.metadata.name.as_deref());
+            let list = object::list(&api).await?;
+            let ours = list.iter().filter_map(|object| object.metadata.name.as_deref());
             let ours: Vec<_> = ours.filter(|name| name.starts_with(PREFIX)).collect();
             ensure!(ours.is_empty(), "{service} has the {kind}s {ours:?}");
         }
@@ -103,9 +112,8 @@ impl Use {
             self.role_in(admin, self.contract(), &[self.granted()]).await?;
         }
         let bindings = object::api(admin, &rbac("ClusterRoleBinding"), None);
-        let list = bindings.list(&ListParams::default()).await?;
+        let list = object::list(&bindings).await?;
         let ours: BTreeSet<_> = list
-            .items
             .iter()
             .filter(|binding| is_subject(binding, self.contract()))
             .filter_map(|binding| binding.metadata.name.clone())
@@ -155,7 +163,7 @@ impl Use {
         let bindings = object::api(admin, &rbac("RoleBinding"), Some(namespace));
         let roles = object::api(admin, &rbac("Role"), Some(namespace));
         let mut seen = Vec::new();
-        for binding in bindings.list(&ListParams::default()).await?.items {
+        for binding in object::list(&bindings).await? {
             let name = binding.metadata.name.clone().unwrap_or_default();
             if !name.starts_with(PREFIX) || !is_subject(&binding, self.contract()) {
                 continue;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use futures::{StreamExt as _, TryStreamExt as _};
-use kube::api::{ApiResource, DynamicObject, ListParams, WatchEvent, WatchParams};
+use kube::api::{ApiResource, DynamicObject, WatchEvent, WatchParams};
 use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -80,10 +80,9 @@ impl Consumer {
         let wanted: Vec<_> = kinds.iter().map(|resource| (resource.clone(), own)).collect();
         let watches = Watches::open(&self.client, &wanted).await?;
         for resource in &kinds {
-            let list = object::api(&self.client, resource, own).list(&ListParams::default()).await;
+            let list = object::list(&object::api(&self.client, resource, own)).await;
             let list = list.with_context(|| format!("listing {}", resource.plural))?;
-            let listed: BTreeSet<_> =
-                list.items.into_iter().filter_map(|o| o.metadata.name).collect();
+            let listed: BTreeSet<_> = list.into_iter().filter_map(|o| o.metadata.name).collect();
             let seen = watches.log.names(&resource.kind);
             ensure!(seen == listed, "{}: watched {seen:?}, listed {listed:?}", resource.plural);
         }
@@ -92,7 +91,7 @@ impl Consumer {
 }
 
 impl Watches {
-    /// Opens watches with `sendInitialEvents`, each in a namespace or for the whole cluster, and waits for their initial
+    /// Opens watches with `sendInitialEvents`, each in a namespace or for the whole cluster, and waits for the initial
     /// events.
     pub async fn open(client: &Client, wanted: &[(ApiResource, Option<&str>)]) -> Result<Self> {
         let (length, _) = watch::channel(0);

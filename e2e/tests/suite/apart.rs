@@ -177,16 +177,15 @@ async fn in_two_workspaces() -> Result<()> {
     let [scope, isolation] = settings.flags();
     let flags = [scope.as_str(), &isolation, Source::Schemas.flag()];
     let provider = Provider::start("apart-two", &flags).await?;
-    let mut tenants = Vec::new();
-    for _ in 0..2 {
+    let settle = async || {
         let workspace = provider.tenant("apart-two", Claims::All).await?;
         provider.serve(&workspace, Source::Schemas).await?;
         let admin = provider.kcp.client(&workspace.cluster).await?;
-        let tenant = Tenant::settle(&admin, "twin", settings, GROUP, &["Secret"]).await;
-        tenants.push(tenant.map_err(|error| provider.backend.fail(format!("{error:#}")))?);
-    }
-    let [first, second] = tenants.as_slice() else { unreachable!("there are two") };
-    for (from, to) in [(first, second), (second, first)] {
+        let settled = Tenant::settle(&admin, "twin", settings, GROUP, &["Secret"]).await;
+        settled.map_err(|error| provider.backend.fail(format!("{error:#}")))
+    };
+    let (first, second) = (settle().await?, settle().await?);
+    for (from, to) in [(&first, &second), (&second, &first)] {
         let server = to.bound.consumer.server().to_owned();
         let access = Access::from_kubeconfig(&from.bound.kubeconfig, None)?.at(server);
         let stranger = Consumer::new(&access.kubeconfig(Some(to.usage.contract()))).await?;

@@ -16,7 +16,7 @@ use e2e::{dirs, stack, wait};
 use futures::FutureExt as _;
 use futures::future::try_join_all;
 use kube::Client;
-use kube::api::{DeleteParams, ListParams};
+use kube::api::DeleteParams;
 use serde_json::json;
 
 use crate::Test;
@@ -55,6 +55,10 @@ pub(crate) fn tests() -> Vec<Test> {
         ("exports::a_request_that_cannot_be_served_says_why_and_leaves_the_others_alone", || {
             refused().boxed()
         }),
+        (
+            "exports::a_changed_schema_reaches_only_who_asked_for_it_before_the_export_says_so",
+            || changed_schema().boxed(),
+        ),
         (
             "exports::a_second_consumer_whose_claims_would_read_all_secrets_waits_for_the_flag",
             || second_waits(Isolation::Prefixed, &["Secret"], Way::Flag).boxed(),
@@ -120,18 +124,7 @@ async fn walk(
     let view = consumer.bundle_view().await.context("step 13: bundle view")?;
     ensure!(view == BTreeSet::from([tag]), "step 13: the exports are {view:?}");
 
-    let borrows = settings.isolation == Isolation::None && settings.informers == Scope::Cluster;
-    if borrows {
-        borrow(admin, &usage).await.context("step 9: an existing namespace")?;
-    }
-    usage.release(admin, &goes, &going).await.context("step 14")?;
-    if settings.isolation != Isolation::None {
-        let namesake = object::api(admin, &core("Namespace"), None).get(&goes).await?;
-        ensure!(namesake.metadata.deletion_timestamp.is_none(), "step 14: {goes} is terminating");
-    }
-    if borrows {
-        usage.check_borrowed_namespace(admin, "default").await.context("step 14")?;
-    }
+    give_back(admin, &usage, &goes, &going).await.context("step 14: namespaces")?;
 
     let spec = json!({"intent": "stay"});
     usage.create_object(&stays, &service, &stays, spec).await.context("step 17")?;
@@ -140,6 +133,24 @@ async fn walk(
     }
     let objects = objects(admin, &usage, &service).await?;
     Ok(Left { admin: admin.clone(), usage, service, objects })
+}
+
+/// The namespace that was made for the consumer's goes with it; others of that name, and one that was only used, stay.
+async fn give_back(admin: &Client, usage: &Use, namespace: &str, service: &str) -> Result<()> {
+    let settings = usage.settings;
+    let borrows = settings.isolation == Isolation::None && settings.informers == Scope::Cluster;
+    if borrows {
+        borrow(admin, usage).await.context("an existing namespace")?;
+    }
+    usage.release(admin, namespace, service).await?;
+    if settings.isolation != Isolation::None {
+        let namesake = object::api(admin, &core("Namespace"), None).get(namespace).await?;
+        ensure!(namesake.metadata.deletion_timestamp.is_none(), "{namespace} is terminating");
+    }
+    if borrows {
+        usage.check_borrowed_namespace(admin, "default").await?;
+    }
+    Ok(())
 }
 
 /// `default` is there on both sides: it is used, not owned, and stays when the consumer's is gone.
@@ -175,8 +186,7 @@ async fn objects(admin: &Client, usage: &Use, service: &str) -> Result<BTreeSet<
     kinds.push((usage.exported.resource(), key.namespace.as_deref()));
     let mut objects = BTreeSet::new();
     for (resource, namespace) in &kinds {
-        let list = object::api(admin, resource, *namespace).list(&ListParams::default()).await?;
-        for object in list.items {
+        for object in object::list(&object::api(admin, resource, *namespace)).await? {
             let metadata = object.metadata;
             let name = metadata.name.unwrap_or_default();
             let whose = namespace.is_some()
@@ -229,8 +239,13 @@ async fn on_kcp(
     .await
     .map_err(|error| provider.backend.fail(format!("{error:#}")))?;
     provider.backend.stop().await?;
+    for left in &left {
+        left.usage.ask_for_namespace("meanwhile").await.context("step 16")?;
+    }
     provider.backend.restart().await?;
     for left in &left {
+        let served = left.usage.provided_namespace("meanwhile").await.context("step 16");
+        served.map_err(|error| provider.backend.fail(format!("{error:#}")))?;
         let checked = check_left(left).await.context("step 17: unbind");
         checked.map_err(|error| provider.backend.fail(format!("{error:#}")))?;
     }
@@ -319,6 +334,60 @@ async fn refused() -> Result<()> {
     // A CRD that comes later heals what waits for it.
     service::establish(&admin, &[unknown.crd()]).await?;
     consumer.decided(&request, Instant::now()).await?.succeeded()
+}
+
+/// Step 12: with policy Always the `BoundSchema` changes first, then the export; with Never nothing does.
+async fn changed_schema() -> Result<()> {
+    let (_provider, admin) = one_workspace("exports-changed", Settings::APART).await?;
+    let cowboys = Exported::of(GROUP, Scope::Namespaced);
+    let mut exports = Vec::new();
+    for policy in ["Always", "Never"] {
+        let name = policy.to_lowercase();
+        let consumer = binding::bind(&admin, &Request::new(&name, &name)).await?.consumer;
+        let mut spec = driver::spec(&cowboys, &[]);
+        spec["schemaUpdatePolicy"] = json!(policy);
+        consumer.request_export("cow", &spec).await?.succeeded()?;
+        let watches = consumer.open_watches().await?;
+        let export = consumer.export("cow").await?;
+        consumer.check_acknowledged(&export, &watches).await?;
+        exports.push((consumer, watches, export));
+    }
+    let [(always, watches, before), (never, still, unchanged)] = exports.as_slice() else {
+        anyhow::bail!("there are {} exports", exports.len());
+    };
+    let (mark, still_mark) = (watches.mark(), still.mark());
+
+    let kind = object::resource(
+        "apiextensions.k8s.io",
+        "v1",
+        "CustomResourceDefinition",
+        "customresourcedefinitions",
+    );
+    let crds = object::api(&admin, &kind, None);
+    let mut versions = crds.get(&cowboys.name()).await?.data["spec"]["versions"].take();
+    let pointer = "/0/schema/openAPIV3Schema/properties/spec/properties";
+    let properties = versions.pointer_mut(pointer).context("no spec in the schema")?;
+    properties["horse"] = json!({"type": "string"});
+    let patch = json!({"spec": {"versions": versions}});
+    object::merge_patch(&crds, &cowboys.name(), &patch, false).await?;
+
+    let annotations = &before.object.metadata.annotations;
+    watches
+        .wait_for(mark, "APIServiceExport", "another hash", SOON, |event| {
+            event.object.metadata.annotations != *annotations
+        })
+        .await?;
+    // At the event the konnector reads the schema: it must be the new one.
+    let now = always.export("cow").await?;
+    now.check(Settings::APART)?;
+    let [schema] = now.schemas.as_slice() else { anyhow::bail!("not one schema") };
+    let horse = schema.data["spec"]["versions"].to_string().contains("horse");
+    ensure!(horse, "the export was changed before its schema");
+    ensure!(still.since(still_mark, "APIServiceExport")?.is_empty(), "policy Never: an event");
+    let kept = never.export("cow").await?;
+    let spec = |export: &driver::Export| export.schemas[0].data["spec"].clone();
+    ensure!(spec(&kept) == spec(unchanged), "policy Never: the schema has changed");
+    Ok(())
 }
 
 /// What lets the second consumer in.

@@ -84,12 +84,13 @@ impl Schemas {
     }
 
     /// Brings the `BoundSchema`s of an export as far as they may go; their states come back in the
-    /// order of its resources.
+    /// order of its resources. With `adopts` the export becomes the owner of those without one.
     pub(super) async fn sync(
         &self,
         cluster: &Cluster,
         name: &ExportName,
         export: &ApiServiceExport,
+        adopts: bool,
     ) -> Result<Vec<State>, CallError> {
         let owner = export.controller_owner_ref(&());
         let owner = owner.map(|owner| OwnerReference { block_owner_deletion: Some(true), ..owner });
@@ -101,11 +102,21 @@ impl Schemas {
                 name,
                 export,
                 owner: owner.as_ref(),
+                adopts,
                 resource: resource.group_resource(),
             };
             states.push(one.sync().await?);
         }
         Ok(states)
+    }
+
+    /// Forgets what was held in a contract namespace and is no longer there.
+    pub(super) fn forget(&self, cluster: &Cluster, namespace: &str) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.retain(|key, _| {
+            (&key.cluster, key.namespace.as_str()) != (&cluster.id, namespace)
+                || self.kinds.bound_schemas.get(cluster, namespace, &key.name).is_some()
+        });
     }
 
     fn remembered(&self, key: &ObjKey, version: &str) -> Option<Held> {
@@ -129,6 +140,7 @@ struct One<'a> {
     name: &'a ExportName,
     export: &'a ApiServiceExport,
     owner: Option<&'a OwnerReference>,
+    adopts: bool,
     resource: GroupResource,
 }
 
@@ -214,7 +226,7 @@ impl One<'_> {
             facts = Some(said);
         }
         let owners = meta.owner_references.as_deref().unwrap_or_default();
-        if owners.is_empty() {
+        if owners.is_empty() && self.adopts {
             fields["metadata"]["ownerReferences"] = json!(self.owner.map(|owner| [owner]));
         }
         if fields["metadata"].as_object().is_some_and(|fields| !fields.is_empty()) {

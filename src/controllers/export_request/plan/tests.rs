@@ -3,7 +3,7 @@ use serde_json::{Value, from_value, json, to_value};
 use super::*;
 use crate::api::v1alpha2::{ApiServiceExportRequestStatus, Isolation};
 
-fn request(spec: Value) -> ApiServiceExportRequest {
+fn request(spec: &Value) -> ApiServiceExportRequest {
     from_value(json!({
         "apiVersion": "kube-bind.io/v1alpha2",
         "kind": "APIServiceExportRequest",
@@ -46,7 +46,7 @@ fn a_request_that_can_never_work_is_refused_at_once() {
         (json!({"resources": [cows()], "namespaces": [{"name": "A"}]}), "InvalidNamespace"),
         (json!({"resources": [cows()], "namespaces": [{"name": ""}]}), "InvalidNamespace"),
     ] {
-        let refused = check(&request(spec.clone()).spec).unwrap_err();
+        let refused = check(&request(&spec).spec).unwrap_err();
         let row = refused.row().unwrap();
         assert_eq!((row.reason, row.is_final), (reason, true), "{spec}");
     }
@@ -55,7 +55,7 @@ fn a_request_that_can_never_work_is_refused_at_once() {
         "permissionClaims": [claim("secrets"), claim("configmaps"), claim("serviceaccounts")],
         "namespaces": [{"name": "west"}],
     });
-    assert!(check(&request(good).spec).is_ok());
+    assert!(check(&request(&good).spec).is_ok());
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn resources_versions_and_claims_have_to_be_offered() {
             "permissionClaims": [claim("secrets")],
         })),
     ];
-    let covered = |spec: Value| covered(&request(spec).spec, &offers);
+    let covered = |spec: Value| covered(&request(&spec).spec, &offers);
     assert_eq!(covered(json!({"resources": [cows()]})), Ok(()));
     let saloons = json!({"group": "wildwest.dev", "resource": "saloons", "versions": ["v7"]});
     let both = json!({"resources": [cows(), saloons], "permissionClaims": [claim("secrets")]});
@@ -145,7 +145,7 @@ fn an_export_is_what_was_asked_for_with_the_settings_of_the_backend() {
         "permissionClaims": [claim("secrets")],
         "schemaUpdatePolicy": "Always",
     });
-    let request = request(spec);
+    let request = request(&spec);
     let settings = ExportSettings {
         informer_scope: Scope::Cluster,
         isolation: Isolation::None,
@@ -182,7 +182,7 @@ fn an_export_is_what_was_asked_for_with_the_settings_of_the_backend() {
 fn a_request_lives_ten_minutes_from_when_its_export_was_ready() {
     let minutes = |minutes: u64| Duration::from_mins(minutes);
     let at = |minute: i64| Timestamp::from_second(minute * 60).unwrap();
-    let mut request = request(json!({"resources": [cows()]}));
+    let mut request = request(&json!({"resources": [cows()]}));
     let status: ApiServiceExportRequestStatus = from_value(json!({
         "phase": "Succeeded",
         "conditions": [{
