@@ -18,7 +18,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::json;
 
 use crate::api::keys;
-use crate::api::v1alpha2::ApiServiceNamespace;
+use crate::api::v1alpha2::{ApiServiceNamespace, ClusterBinding};
 use crate::consumer::contract::{Contract, annotation, identity_of};
 use crate::consumer::rights::ExportName;
 use crate::consumer::service_namespace::{
@@ -65,7 +65,9 @@ pub(super) fn subscribe(kinds: &Arc<Kinds>, queue: &Arc<Queue>) {
     // A namespace is marked with the binding, which may be seen later than the rest.
     let (k, q) = (Arc::clone(kinds), Arc::clone(queue));
     kinds.cluster_bindings.subscribe(move |fleet, delta| {
-        let (None, Some(object)) = (&delta.old, &delta.new) else { return };
+        let uid = |binding: &Arc<ClusterBinding>| binding.metadata.uid.clone();
+        let changed = delta.old.as_ref().and_then(uid) != delta.new.as_ref().and_then(uid);
+        let Some(object) = delta.new.as_ref().filter(|_| changed) else { return };
         let Some(cluster) = fleet.cluster(&delta.scope.cluster) else { return };
         let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
         for object in k.service_namespaces.list_namespace(&cluster, namespace) {
