@@ -33,10 +33,10 @@ pub const UNPROVEN_AGAIN: Duration = Duration::from_secs(30);
 const STALE: Duration = Duration::from_mins(10);
 
 /// What the server says about a contract namespace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Standing {
-    /// It is there.
-    There,
+    /// It is there, with this UID of its `ClusterBinding`.
+    There(String),
     /// It is gone, or another one has its name, or it is on its way out.
     Gone,
     /// The server does not show us what it must have, so nothing may be concluded.
@@ -92,7 +92,8 @@ impl Gone {
         if live.is_some_and(|live| stays(&live.metadata)) {
             let kind = &self.kinds.cluster_bindings;
             let binding = kind.get_live(cluster, namespace, keys::CLUSTER_BINDING).await?;
-            return Ok(if binding.is_some() { Standing::There } else { Standing::Unproven });
+            let uid = binding.and_then(|binding| binding.metadata.uid);
+            return Ok(uid.map_or(Standing::Unproven, Standing::There));
         }
         let own = self.kinds.clusters.get_live(cluster, "", keys::CLUSTER).await?;
         let serves = own.is_some_and(|own| own.metadata.deletion_timestamp.is_none());

@@ -23,6 +23,7 @@ use crate::api::v1alpha2::ClusterBinding;
 use crate::consumer::contract::identity_of;
 use crate::consumer::external::{self, ExternalAddress};
 use crate::consumer::onboarding::{self as plan, Consumer, Contents, NamespacePlan, Refusal, Step};
+use crate::consumer::rights::is_made_for_consumer;
 use crate::consumer::{names, ours};
 use crate::kinds::{Kinds, digest_of, token_of};
 use crate::runtime::cluster::ObjKey;
@@ -120,7 +121,7 @@ impl Error {
             Self::Vanished(_)
             | Self::NoToken(_)
             | Self::NotEffective(_)
-            | Self::Refused(Refusal::Deleting(_)) => Retry::Transient,
+            | Self::Refused(Refusal::Deleting(_) | Refusal::Leftovers(_)) => Retry::Transient,
             Self::Refused(_) | Self::Foreign { .. } | Self::Address { .. } => Retry::Denied,
         }
     }
@@ -217,6 +218,10 @@ impl Onboarding {
                     kind.patch(cluster, &meta, fields).await?;
                     return Ok(meta.name.unwrap_or_default());
                 }
+                // Bindings name the service account of that namespace, whoever made it.
+                NamespacePlan::Create(_) if self.has_leftovers(cluster, &computed) => {
+                    return Err(Refusal::Leftovers(computed).into());
+                }
                 NamespacePlan::Create(object) => match kind.create(cluster, &object).await {
                     Ok(_) => return Ok(computed),
                     Err(err) if second || !matches!(err.cause, Cause::Exists) => {
@@ -235,6 +240,15 @@ impl Onboarding {
             }));
         }
         Err(Refusal::NameTaken(computed).into())
+    }
+
+    /// Whether an earlier consumer of this contract namespace left rights behind. The controller of
+    /// exports takes them away, as long as the namespace is not there.
+    fn has_leftovers(&self, cluster: &Cluster, contract: &str) -> bool {
+        let of = |meta: &ObjectMeta| is_made_for_consumer(meta, contract);
+        let kinds = &self.kinds;
+        kinds.role_bindings.list(cluster).iter().any(|object| of(&object.metadata))
+            || kinds.cluster_role_bindings.list(cluster).iter().any(|object| of(&object.metadata))
     }
 
     /// Makes what is missing.

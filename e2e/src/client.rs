@@ -11,6 +11,8 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use serde_json::json;
 
+use crate::stack;
+
 /// The user agent of checks and preparations that play no part in the product.
 pub const ADMIN: &str = "kube-bind-e2e-admin";
 
@@ -84,7 +86,10 @@ impl Access {
 
     /// Writes [`Access::kubeconfig`] to a file, for a process that takes `--kubeconfig`.
     pub fn write(&self, path: &Path) -> Result<()> {
-        fs::write(path, self.kubeconfig(None))
+        // Tests share some of these files: a process that was started with one must never find it half written.
+        let draft = path.with_extension(stack::unique("draft"));
+        fs::write(&draft, self.kubeconfig(None))
+            .and_then(|()| fs::rename(&draft, path))
             .with_context(|| format!("writing {}", path.display()))
     }
 

@@ -66,6 +66,9 @@ pub const ANNOTATION_OWNER_UID: &str = "backend.kube-bind.io/owner-uid";
 /// Annotation on service namespaces: UID of the contract namespace that they belong to. One of the
 /// same name that was made later is another consumer's.
 pub const ANNOTATION_CONTRACT_UID: &str = "backend.kube-bind.io/contract-uid";
+/// Annotation on service namespaces: UID of the `ClusterBinding` at the time. With another one, all of
+/// our objects of that consumer were lost at once since, which nobody meant as a wish to delete.
+pub const ANNOTATION_BINDING_UID: &str = "backend.kube-bind.io/binding-uid";
 /// Annotation on roles, bindings and `BoundSchema`s: `<contract namespace>/<export>` that they were
 /// made for.
 pub const ANNOTATION_EXPORT: &str = "backend.kube-bind.io/export";

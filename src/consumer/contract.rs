@@ -13,6 +13,8 @@ pub struct Contract {
     pub namespace: String,
     /// Its UID: one of the same name that is made later is another consumer's.
     pub uid: String,
+    /// UID of the `ClusterBinding` in it, if that is there.
+    pub binding: Option<String>,
     /// It is being deleted, and everything in it; nothing new is made there.
     pub deleting: bool,
 }
@@ -24,6 +26,7 @@ impl Contract {
         (identity_of(meta).is_some() && is_ours(meta, binding)).then(|| Self {
             namespace: meta.name.clone().unwrap_or_default(),
             uid: meta.uid.clone().unwrap_or_default(),
+            binding: binding.and_then(|binding| binding.metadata.uid.clone()),
             deleting: meta.deletion_timestamp.is_some(),
         })
     }
@@ -101,7 +104,8 @@ mod tests {
         let mut binding = ClusterBinding::default();
         let theirs = binding.metadata.annotations.get_or_insert_default();
         theirs.insert(keys::ANNOTATION_IDENTITY.into(), "me".into());
-        let contract = Contract { namespace: "ns".into(), uid: String::new(), deleting: false };
+        let contract =
+            Contract { namespace: "ns".into(), uid: String::new(), binding: None, deleting: false };
         assert_eq!(Contract::of(&namespace, Some(&binding)), Some(contract.clone()));
         let annotations = namespace.annotations.get_or_insert_default();
         annotations.insert(keys::ANNOTATION_BOUND_BY.into(), "namespace:team".into());

@@ -88,6 +88,12 @@ pub enum Refusal {
     /// The namespace of the identity is being deleted.
     #[error("the contract namespace {0} is being deleted; the request goes on when it is gone")]
     Deleting(String),
+    /// What an earlier consumer of the same name could do would be the new one's to do.
+    #[error(
+        "the rights of an earlier consumer with namespace {0} are being removed; the request goes on \
+         when they are gone"
+    )]
+    Leftovers(String),
 }
 
 impl Refusal {
@@ -98,7 +104,7 @@ impl Refusal {
             Self::IdentityTaken { .. } => "IdentityTaken",
             Self::NameTaken(_) => "NamespaceNameTaken",
             Self::Ambiguous(_) => "IdentityAmbiguous",
-            Self::Deleting(_) => "NamespaceDeleting",
+            Self::Deleting(_) | Self::Leftovers(_) => "NamespaceDeleting",
         }
     }
 }

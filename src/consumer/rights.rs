@@ -63,6 +63,13 @@ impl ExportName {
     }
 }
 
+/// Whether an object of ours belongs to an export of the consumer with this contract namespace.
+#[must_use]
+pub fn is_made_for_consumer(meta: &ObjectMeta, contract: &str) -> bool {
+    ours::is_labelled(meta)
+        && ExportName::of(meta).is_some_and(|export| export.namespace == contract)
+}
+
 /// The rules of an export, by where they hold; each list is sorted by `<resource>.<group>`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Rights {

@@ -1,8 +1,9 @@
 //! The namespace in the provider's cluster that stands for one of the consumer's namespaces
 //! (contract objects.md 6, with the differences of design section 5).
 //!
-//! A service namespace carries the `APIServiceNamespace` that it is for, that one's UID and the UID
-//! of the contract namespace. It is deleted when these are gone, and nothing else is.
+//! A service namespace carries the `APIServiceNamespace` that it is for, that one's UID and the UIDs
+//! of the contract namespace and of the `ClusterBinding` in it. It is deleted when the first or the
+//! contract is gone, and nothing else is.
 
 use std::collections::BTreeMap;
 
@@ -170,10 +171,13 @@ fn own(
         return Err(Refusal::Deleting(name.to_owned()));
     }
     let owner = annotation(meta, keys::ANNOTATION_OWNER_UID);
-    if contract_uid.is_some() && owner == Some(wanted.uid) && ours::is_labelled(meta) {
+    let binding = annotation(meta, keys::ANNOTATION_BINDING_UID);
+    let bound = contract.binding.is_none() || binding == contract.binding.as_deref();
+    if contract_uid.is_some() && owner == Some(wanted.uid) && bound && ours::is_labelled(meta) {
         return Ok(Plan::Use);
     }
-    // Made by v0.8.1, or for an APIServiceNamespace that the konnector has made anew since.
+    // Made by v0.8.1, or for an APIServiceNamespace that the konnector has made anew since, or for a
+    // consumer that has bound anew.
     let mark = format!("{}/{}", contract.namespace, wanted.name);
     Ok(Plan::Adopt(json!({
         "metadata": { "labels": ours::labels(), "annotations": marks(contract, wanted, &mark) },
@@ -181,13 +185,14 @@ fn own(
 }
 
 fn marks(contract: &Contract, wanted: &Wanted<'_>, mark: &str) -> BTreeMap<String, String> {
-    [
+    let known = [
         (keys::ANNOTATION_SERVICE_NAMESPACE, mark),
         (keys::ANNOTATION_OWNER_UID, wanted.uid),
-        (keys::ANNOTATION_CONTRACT_UID, &contract.uid),
-    ]
-    .map(|(key, value)| (key.to_owned(), value.to_owned()))
-    .into()
+        (keys::ANNOTATION_CONTRACT_UID, contract.uid.as_str()),
+    ];
+    let binding = contract.binding.as_deref().map(|uid| (keys::ANNOTATION_BINDING_UID, uid));
+    let marks = known.into_iter().chain(binding);
+    marks.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
 /// The `APIServiceNamespace` that a namespace is for: its contract namespace and name.

@@ -5,7 +5,8 @@
 //! a condition where there can be none; further owners, so that a namespace that several exports use
 //! goes with the last. Deletes the service namespace when its `APIServiceNamespace` or its contract is
 //! gone, and says so itself. Promises: rights come before `status.namespace`; a namespace that is not
-//! ours is never marked, changed or deleted; no `APIServiceNamespace` is ever deleted.
+//! ours is never marked, changed or deleted; no `APIServiceNamespace` is ever deleted; what a consumer
+//! had is left to it when all of our objects were lost at once, as when the API is unbound.
 
 mod plan;
 
@@ -17,7 +18,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::json;
 
 use crate::api::keys;
-use crate::api::v1alpha2::ApiServiceNamespace;
+use crate::api::v1alpha2::{ApiServiceNamespace, ClusterBinding};
 use crate::consumer::contract::{Contract, annotation, identity_of};
 use crate::consumer::rights::ExportName;
 use crate::consumer::service_namespace::{
@@ -48,12 +49,29 @@ pub(super) fn subscribe(kinds: &Arc<Kinds>, queue: &Arc<Queue>) {
         if let Some((contract, name)) = made_for(&object.metadata) {
             q.add(ObjKey::new(&delta.scope.cluster, contract, name));
         }
-        let went = delta.new.is_none() && identity_of(&object.metadata).is_some();
-        if went && let Some(cluster) = fleet.cluster(&delta.scope.cluster) {
-            let contract = object.metadata.name.as_deref().unwrap_or_default();
-            for key in marked(&k, &cluster, Some(contract)) {
+        if delta.new.is_none()
+            && let Some(cluster) = fleet.cluster(&delta.scope.cluster)
+        {
+            let name = object.metadata.name.as_deref().unwrap_or_default();
+            let mut keys = waiting_for(&k, &cluster, name);
+            if identity_of(&object.metadata).is_some() {
+                keys.extend(marked(&k, &cluster, Some(name)));
+            }
+            for key in keys {
                 q.add(key);
             }
+        }
+    });
+    // A namespace is marked with the binding, which may be seen later than the rest.
+    let (k, q) = (Arc::clone(kinds), Arc::clone(queue));
+    kinds.cluster_bindings.subscribe(move |fleet, delta| {
+        let uid = |binding: &Arc<ClusterBinding>| binding.metadata.uid.clone();
+        let changed = delta.old.as_ref().and_then(uid) != delta.new.as_ref().and_then(uid);
+        let Some(object) = delta.new.as_ref().filter(|_| changed) else { return };
+        let Some(cluster) = fleet.cluster(&delta.scope.cluster) else { return };
+        let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
+        for object in k.service_namespaces.list_namespace(&cluster, namespace) {
+            q.add(ObjKey::of(&cluster.id, &object.metadata));
         }
     });
     // All exports of a consumer own its namespaces, and have roles in them.
@@ -80,6 +98,16 @@ fn marked(kinds: &Kinds, cluster: &Cluster, contract: Option<&str>) -> Vec<ObjKe
         .filter(|(of, _)| contract.is_none_or(|contract| contract == *of))
         .map(|(of, name)| ObjKey::new(&cluster.id, of, name))
         .collect()
+}
+
+/// Who may have been refused a namespace because it existed.
+fn waiting_for(kinds: &Kinds, cluster: &Cluster, namespace: &str) -> Vec<ObjKey> {
+    let all = kinds.service_namespaces.list(cluster);
+    let waits = all.iter().filter(|object| {
+        let name = object.metadata.name.as_deref().unwrap_or_default();
+        namespace.ends_with(name) && object.status.as_ref().is_some_and(plan::is_refused)
+    });
+    waits.map(|object| ObjKey::of(&cluster.id, &object.metadata)).collect()
 }
 
 /// The `APIServiceNamespace`s of a cluster, and those of which only a service namespace is left.
@@ -295,11 +323,16 @@ impl Controller {
             return Ok(Some(UNPROVEN_AGAIN));
         }
         for object in left {
-            let contract = annotation(&object.metadata, keys::ANNOTATION_CONTRACT_UID);
+            let meta = &object.metadata;
+            let contract = annotation(meta, keys::ANNOTATION_CONTRACT_UID);
+            let bound = annotation(meta, keys::ANNOTATION_BINDING_UID);
             match self.gone.contract(cluster, &key.namespace, contract).await? {
                 Standing::Unproven => return Ok(Some(UNPROVEN_AGAIN)),
-                Standing::There | Standing::Gone => {
-                    self.kinds.namespaces.delete(cluster, &object.metadata).await?;
+                // The APIServiceNamespace was lost with all the rest; it stays until the consumer asks
+                // for it again, or the contract goes.
+                Standing::There(binding) if bound != Some(&binding) => {}
+                Standing::There(_) | Standing::Gone => {
+                    self.kinds.namespaces.delete(cluster, meta).await?;
                 }
             }
         }

@@ -13,6 +13,7 @@ use e2e::kubernetes::Kubernetes;
 use e2e::object::{self, core, kube_bind};
 use e2e::provider::{self, Provider};
 use e2e::service::{self, Exported, GROUP, Scope, Source};
+use e2e::wait::eventually;
 use e2e::{dirs, snapshot, stack};
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams};
 use kube::{Api, Client};
@@ -203,7 +204,12 @@ impl Place {
         kinds.extend([cowboys(), horses()].map(|exported| exported.resource()));
         let mut objects = BTreeSet::new();
         for kind in &kinds {
-            let list = self.api(kind, None).list(&ListParams::default()).await?;
+            let api = self.api(kind, None);
+            // A server answers 429 for a kind that it began to serve a moment ago.
+            let list = eventually(&format!("a list of {}", kind.plural), SOON, async || {
+                api.list(&ListParams::default()).await
+            })
+            .await?;
             for object in list.items {
                 let metadata = object.metadata;
                 let place = metadata.namespace.unwrap_or_default();

@@ -81,7 +81,12 @@ fn roles_belong_to_one_export_and_bind_its_consumer_alone() {
     let export = ExportName::new("cluster-a", "cows");
     let spec = spec(Scope::Namespaced, Isolation::Prefixed, &[]);
     let rules = rights(&spec, |resource| (*resource == cows()).then_some(Scope::Cluster)).unwrap();
-    let contract = Contract { namespace: "cluster-a".into(), uid: "u1".into(), deleting: false };
+    let contract = Contract {
+        namespace: "cluster-a".into(),
+        uid: "u1".into(),
+        binding: None,
+        deleting: false,
+    };
     let (role, binding) = cluster_wide(&export, &contract, &rules.cluster);
     let group = "rbac.authorization.k8s.io";
     let name = "kube-binder-claims-cluster-a-cows";
@@ -134,4 +139,14 @@ fn roles_belong_to_one_export_and_bind_its_consumer_alone() {
             "subjects": subjects,
         })
     );
+}
+
+#[test]
+fn what_was_made_for_a_consumer_is_known_by_its_label_and_its_export() {
+    let export = ExportName::new("cluster-a", "cow");
+    let (_, binding) = in_namespace(&export, "west", &[]);
+    assert!(is_made_for_consumer(&binding.metadata, "cluster-a"));
+    assert!(!is_made_for_consumer(&binding.metadata, "cluster"));
+    let unlabelled = ObjectMeta { labels: None, ..binding.metadata };
+    assert!(!is_made_for_consumer(&unlabelled, "cluster-a"));
 }

@@ -6,7 +6,12 @@ use super::*;
 const CONTRACT: &str = "cluster-11p3ppvf18xmo";
 
 fn contract() -> Contract {
-    Contract { namespace: CONTRACT.into(), uid: "contract".into(), deleting: false }
+    Contract {
+        namespace: CONTRACT.into(),
+        uid: "contract".into(),
+        binding: Some("binding".into()),
+        deleting: false,
+    }
 }
 
 fn rules(isolation: Isolation, informer_scope: Scope) -> Rules {
@@ -30,6 +35,7 @@ fn made() -> ObjectMeta {
             "kube-bind.io/api-service-namespace": format!("{CONTRACT}/west"),
             "backend.kube-bind.io/owner-uid": "sns",
             "backend.kube-bind.io/contract-uid": "contract",
+            "backend.kube-bind.io/binding-uid": "binding",
         },
     }))
 }
@@ -127,6 +133,32 @@ fn what_a_konnector_made_anew_is_adopted_and_what_an_earlier_consumer_left_is_no
         plan(&contract()),
         Ok(Plan::Adopt(json!({"metadata": {"labels": labels, "annotations": annotations}})))
     );
+    let unseen = Contract { binding: None, ..contract() };
+    let mut annotations = annotations.clone();
+    annotations.remove("backend.kube-bind.io/binding-uid");
+    assert_eq!(
+        plan(&unseen),
+        Ok(Plan::Adopt(json!({"metadata": {"labels": labels, "annotations": annotations}})))
+    );
     let later = Contract { uid: "later".into(), ..contract() };
     assert_eq!(plan(&later), Err(Refusal::Deleting(name.clone())));
+}
+
+#[test]
+fn a_consumer_that_bound_anew_takes_up_what_it_had() {
+    let rules = rules(Isolation::Prefixed, Scope::Namespaced);
+    let name = format!("{CONTRACT}-west");
+    let plan = |binding: Option<&str>| {
+        let contract = Contract { binding: binding.map(str::to_owned), ..contract() };
+        plan(&rules, &contract, &wanted("west"), &name, Some(&made()), false)
+    };
+    assert_eq!(plan(Some("binding")), Ok(Plan::Use));
+    assert_eq!(plan(None), Ok(Plan::Use));
+    let mut annotations = made().annotations.unwrap();
+    annotations.insert("backend.kube-bind.io/binding-uid".into(), "anew".into());
+    let labels = made().labels;
+    assert_eq!(
+        plan(Some("anew")),
+        Ok(Plan::Adopt(json!({"metadata": {"labels": labels, "annotations": annotations}})))
+    );
 }

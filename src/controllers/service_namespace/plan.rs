@@ -56,6 +56,12 @@ pub(super) fn refused(
     changed.then_some(status)
 }
 
+/// Whether the status says that there is no namespace.
+pub(super) fn is_refused(status: &ApiServiceNamespaceStatus) -> bool {
+    conditions::get(&status.conditions, NAMESPACE_READY).is_some()
+        && !conditions::is_true(&status.conditions, NAMESPACE_READY)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,7 +107,9 @@ mod tests {
         let mut object = ApiServiceNamespace::default();
         object.status = refused(&object, "NamespaceTaken", "it is taken", NOW);
         assert_eq!(refused(&object, "NamespaceTaken", "it is taken", NOW), None);
+        assert!(object.status.as_ref().is_some_and(is_refused));
         let healed = provided(&object, "west", NOW).unwrap();
+        assert!(!is_refused(&healed));
         let types: Vec<_> =
             healed.conditions.iter().map(|c| (c.type_.as_str(), c.is_true())).collect();
         assert_eq!(types, [("Ready", true), (NAMESPACE_READY, true)]);

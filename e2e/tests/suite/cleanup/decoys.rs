@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use e2e::object::{self, core, rbac};
 use e2e::snapshot;
-use kube::api::{ApiResource, DeleteParams};
+use kube::api::ApiResource;
 use serde_json::{Value, json};
 
 use crate::suite::place::Place;
@@ -89,29 +89,12 @@ impl Decoys {
         Ok(Self(decoys))
     }
 
-    /// What is in the name or the namespace of each, and of nothing else.
-    pub(super) fn names(&self) -> Vec<String> {
-        let unique = self.0.iter().filter(|decoy| decoy.namespace.is_none());
-        unique.map(|decoy| format!("{} ", decoy.name)).chain(self.namespaces()).collect()
-    }
-
-    fn namespaces(&self) -> Vec<String> {
-        let own = self.0.iter().filter(|decoy| decoy.kind.kind == "Namespace");
-        own.map(|decoy| format!(" {}/", decoy.name)).collect()
-    }
-
-    /// Whether `<namespace>/<name>` of a request is one of them or in one of them.
+    /// Whether `<namespace>/<name>` is one of them or in one of them.
     pub(super) fn include(&self, object: &str) -> bool {
-        let named = |decoy: &Decoy| match &decoy.namespace {
-            Some(namespace) => object == format!("{namespace}/{}", decoy.name),
-            None => {
-                object.trim_start_matches('/') == decoy.name || {
-                    decoy.kind.kind == "Namespace"
-                        && object.starts_with(&format!("{}/", decoy.name))
-                }
-            }
-        };
-        self.0.iter().any(named)
+        let (namespace, name) = object.split_once('/').unwrap_or(("", object));
+        let wide = self.0.iter().filter(|decoy| decoy.namespace.is_none());
+        let mut names = wide.map(|decoy| decoy.name.as_str());
+        names.any(|decoy| namespace == decoy || (namespace.is_empty() && name == decoy))
     }
 
     /// An error unless each is what it was.
@@ -119,15 +102,6 @@ impl Decoys {
         for Decoy { kind, namespace, name, made } in &self.0 {
             let now = snapshot::exact(&place.admin, kind, namespace.as_deref(), name).await?;
             ensure!(now == *made, "{} {name} was {made} and is {now}", kind.kind);
-        }
-        Ok(())
-    }
-
-    /// Takes them away, for what comes after.
-    pub(super) async fn remove(self, place: &Place) -> Result<()> {
-        for Decoy { kind, namespace, name, .. } in self.0.into_iter().rev() {
-            let api = place.api(&kind, namespace.as_deref());
-            api.delete(&name, &DeleteParams::default()).await?;
         }
         Ok(())
     }

@@ -13,7 +13,6 @@ use e2e::object::{core, kube_bind, rbac};
 use e2e::service::Scope;
 use e2e::wait::eventually;
 use futures::FutureExt as _;
-use kube::api::DeleteParams;
 use serde_json::json;
 
 use super::place::{Place, SOON, cowboys, horses};
@@ -55,10 +54,9 @@ async fn on_kubernetes() -> Result<()> {
 }
 
 async fn core_on_kubernetes(place: &mut Place) -> Result<()> {
-    takes_its_own(place).await?;
+    takes_its_own(place).await.context("beside others")?;
     away::deleted_meanwhile(place).await.context("while the backend was away")?;
-    away::replaced_meanwhile(place).await.context("while the backend was away")?;
-    leaving::uninstalled(place).await.context("without the CRDs")
+    away::replaced_meanwhile(place).await.context("while the backend was away")
 }
 
 /// A consumer in the middle of its work.
@@ -88,7 +86,7 @@ impl Tenant {
     }
 }
 
-/// The RBAC and the schema of an export are gone.
+/// Waits until the schema and the cluster-wide rights of an export are gone.
 async fn export_is_gone(place: &Place, contract: &str, name: &str, schema: &str) -> Result<()> {
     let wide = format!("kube-binder-claims-{contract}-{name}");
     place.gone(&kube_bind("BoundSchema"), Some(contract), schema).await?;
@@ -98,6 +96,7 @@ async fn export_is_gone(place: &Place, contract: &str, name: &str, schema: &str)
     Ok(())
 }
 
+/// Waits until the rights of an export in a namespace are gone.
 async fn role_is_gone(place: &Place, namespace: &str, name: &str) -> Result<()> {
     for kind in ["RoleBinding", "Role"] {
         place.gone(&rbac(kind), Some(namespace), &format!("kube-binder-claims-{name}")).await?;
@@ -133,10 +132,9 @@ async fn takes_its_own(place: &Place) -> Result<()> {
     ensure!(again.service_namespace(TOWN).await? == service, "another namespace");
     place.delete(&core("Namespace"), None, contract).await?;
     place.gone(&core("Namespace"), None, service).await?;
-    let mine = decoys.names();
     eventually(&format!("everything of {contract} to be gone"), SOON, async || {
         let mut left = place.objects_of(contract).await?;
-        left.retain(|line| !mine.iter().any(|name| line.contains(name.as_str())));
+        left.retain(|line| !decoys.include(line.split(' ').nth(1).unwrap_or_default()));
         ensure!(left.is_empty(), "{left:#?}");
         anyhow::Ok(())
     })
@@ -154,11 +152,5 @@ async fn takes_its_own(place: &Place) -> Result<()> {
     ensure!(lost.is_empty(), "the other consumer has lost {lost:#?}");
     other.keeps(place).await.context("rights of the other consumer")?;
     decoys.untouched(place).await?;
-    decoys.remove(place).await?;
-    // The request of the consumer that is gone would let its name be bound again only under another name.
-    let requests = place.api(&kube_bind("BindableResourcesRequest"), Some("default"));
-    for request in ["going", "staying"] {
-        requests.delete(request, &DeleteParams::default()).await?;
-    }
     Ok(())
 }

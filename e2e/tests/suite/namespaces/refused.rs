@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{BORROWING, TOWN, worker};
 use crate::Test;
-use crate::suite::place::{Place, SOON, ask, cowboys, provided};
+use crate::suite::place::{Place, SOON, ask, provided};
 
 /// Names as on the consumer, and rights in single namespaces.
 const NAMES: Settings = Settings { isolation: Isolation::None, ..Settings::APART };
@@ -83,7 +83,7 @@ async fn impossible(name: &str, settings: Settings) -> Result<()> {
 }
 
 async fn is_impossible(place: &Place) -> Result<()> {
-    let usage = worker(place, "impossible", &cowboys()).await?;
+    let usage = worker(place, "impossible").await?;
     let contract = usage.contract();
     let with_prefix = place.settings.isolation != Isolation::None;
     // 63 characters fit.
@@ -111,7 +111,7 @@ async fn kept(settings: Settings) -> Result<()> {
 }
 
 async fn are_kept(place: &Place) -> Result<()> {
-    let usage = worker(place, "kept", &cowboys()).await?;
+    let usage = worker(place, "kept").await?;
     let later = place.bind("later").await?;
     for name in ["kube-system", "cluster-of-mine"] {
         let manifest = json!({"metadata": {"name": name}});
@@ -151,8 +151,8 @@ async fn taken() -> Result<()> {
 }
 
 async fn is_taken(place: &Place) -> Result<()> {
-    let first = worker(place, "first", &cowboys()).await?;
-    let second = worker(place, "second", &cowboys()).await?;
+    let first = worker(place, "first").await?;
+    let second = worker(place, "second").await?;
     let foreign = json!({"metadata": {"name": "foreign", "labels": {"team": "west"}}});
     object::create(&place.admin, &core("Namespace"), None, foreign).await?;
     place.put_secret("foreign", "theirs").await?;
