@@ -178,6 +178,14 @@ impl Kinds {
         Contract::of(&object.metadata, binding.as_deref())
     }
 
+    /// Whether a contract namespace is there without its `ClusterBinding`: all of our objects in it may
+    /// have been lost at once, so nothing can be said of one that is missing until that is back.
+    #[must_use]
+    pub fn is_unbound(&self, cluster: &Engaged, namespace: &str) -> bool {
+        self.namespaces.get(cluster, "", namespace).is_some()
+            && self.cluster_bindings.get(cluster, namespace, keys::CLUSTER_BINDING).is_none()
+    }
+
     /// What a fleet runs.
     #[must_use]
     pub fn sources(&self, metrics: &Arc<Metrics>) -> Vec<Arc<dyn Source>> {

@@ -77,6 +77,16 @@ pub(super) fn subscribe(kinds: &Arc<Kinds>, queue: &Arc<Queue>) {
             wake(&k, &q, &cluster, object.metadata.namespace.as_deref(), |_| true);
         }
     });
+    // Without a ClusterBinding nothing can be said of what is missing.
+    let (k, q) = (Arc::clone(kinds), Arc::clone(queue));
+    kinds.cluster_bindings.subscribe(move |fleet, delta| {
+        let (None, Some(object)) = (&delta.old, &delta.new) else { return };
+        let Some(cluster) = fleet.cluster(&delta.scope.cluster) else { return };
+        let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
+        for key in keys_in(&k, &cluster).into_iter().filter(|key| key.namespace == namespace) {
+            q.add(key);
+        }
+    });
     // An export of the same name may have left something behind that the request needed.
     let q = Arc::clone(queue);
     kinds.export_requests.subscribe(move |_, delta| {
@@ -283,7 +293,8 @@ impl Controller {
             ExportName::of(&object.metadata).as_ref() == Some(name)
                 && object.metadata.owner_references.iter().flatten().count() == 0
         });
-        if orphans.is_empty() && !self.rights.has_leftovers(cluster, name) {
+        let nothing = orphans.is_empty() && !self.rights.has_leftovers(cluster, name);
+        if nothing || self.kinds.is_unbound(cluster, &name.namespace) {
             self.gone.forget(key);
             return Ok(None);
         }

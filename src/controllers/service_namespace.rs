@@ -73,6 +73,9 @@ pub(super) fn subscribe(kinds: &Arc<Kinds>, queue: &Arc<Queue>) {
         for object in k.service_namespaces.list_namespace(&cluster, namespace) {
             q.add(ObjKey::of(&cluster.id, &object.metadata));
         }
+        for key in marked(&k, &cluster, Some(namespace)) {
+            q.add(key);
+        }
     });
     // All exports of a consumer own its namespaces, and have roles in them.
     let (k, q) = (Arc::clone(kinds), Arc::clone(queue));
@@ -311,7 +314,7 @@ impl Controller {
                 && is_deletable(&object.metadata)
                 && object.metadata.deletion_timestamp.is_none()
         });
-        if left.is_empty() {
+        if left.is_empty() || self.kinds.is_unbound(cluster, &key.namespace) {
             self.gone.forget(key);
             return Ok(None);
         }
