@@ -21,7 +21,7 @@ use self::schemas::Schemas;
 use crate::api::keys;
 use crate::api::v1alpha2::{ApiServiceExport, BoundSchemaSpec};
 use crate::consumer::bound_schema;
-use crate::consumer::contract::annotation;
+use crate::consumer::contract::{annotation, identity_of};
 use crate::consumer::rights::{ExportName, exposure};
 use crate::consumer::schema;
 use crate::gone::{Gone, Standing, UNPROVEN_AGAIN};
@@ -77,14 +77,20 @@ pub(super) fn subscribe(kinds: &Arc<Kinds>, queue: &Arc<Queue>) {
             wake(&k, &q, &cluster, object.metadata.namespace.as_deref(), |_| true);
         }
     });
-    // Without a ClusterBinding nothing can be said of what is missing.
+    // Without a ClusterBinding nothing can be said of what is missing, until its namespace goes too.
     let (k, q) = (Arc::clone(kinds), Arc::clone(queue));
     kinds.cluster_bindings.subscribe(move |fleet, delta| {
         let (None, Some(object)) = (&delta.old, &delta.new) else { return };
-        let Some(cluster) = fleet.cluster(&delta.scope.cluster) else { return };
-        let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
-        for key in keys_in(&k, &cluster).into_iter().filter(|key| key.namespace == namespace) {
-            q.add(key);
+        if let Some(cluster) = fleet.cluster(&delta.scope.cluster) {
+            wake_all(&k, &q, &cluster, object.metadata.namespace.as_deref());
+        }
+    });
+    let (k, q) = (Arc::clone(kinds), Arc::clone(queue));
+    kinds.namespaces.subscribe(move |fleet, delta| {
+        let (Some(object), None) = (&delta.old, &delta.new) else { return };
+        let is_contract = identity_of(&object.metadata).is_some();
+        if is_contract && let Some(cluster) = fleet.cluster(&delta.scope.cluster) {
+            wake_all(&k, &q, &cluster, object.metadata.name.as_deref());
         }
     });
     // An export of the same name may have left something behind that the request needed.
@@ -125,6 +131,14 @@ fn wake(
     };
     for export in exports.iter().filter(|export| concerns(export)) {
         queue.add(ObjKey::of(&cluster.id, &export.metadata));
+    }
+}
+
+/// Asks for all exports of a contract namespace, and for those of which only something is left.
+fn wake_all(kinds: &Kinds, queue: &Queue, cluster: &Cluster, contract: Option<&str>) {
+    let keys = keys_in(kinds, cluster);
+    for key in keys.into_iter().filter(|key| Some(key.namespace.as_str()) == contract) {
+        queue.add(key);
     }
 }
 
