@@ -84,7 +84,8 @@ pub(in crate::controllers) enum Error {
     SchemaVanished(String),
     /// The API server does not take the schema.
     #[error(
-        "the schema cannot be given to consumers: {0}; the provider has to make it smaller or correct it"
+        "the schema cannot be given to consumers: {}; the provider has to make it smaller or correct it",
+        .0.cause
     )]
     SchemaRefused(#[source] CallError),
     /// Somebody else's object has the name.
