@@ -9,7 +9,10 @@ mod harness;
 mod init;
 mod lifecycle;
 mod messages;
+mod outcomes;
 mod proxy;
+mod said;
+mod schemas;
 mod users;
 
 use crate::Test;
@@ -26,7 +29,9 @@ pub(crate) fn tests() -> Vec<Test> {
         init::tests(),
         lifecycle::tests(),
         messages::tests(),
+        outcomes::tests(),
         proxy::tests(),
+        schemas::tests(),
         users::tests(),
     ]
     .concat()
