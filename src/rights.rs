@@ -80,8 +80,8 @@ pub enum Error {
     Call(#[from] CallError),
     /// An object of a name that we need belongs to someone else.
     #[error(
-        "{kind} {key} exists and was not made by this backend for this purpose; delete it, and it is \
-         made as it should be"
+        "{kind} {} exists and was not made by this backend for this purpose; delete it, and it is \
+         made as it should be", .key.in_cluster()
     )]
     Foreign {
         /// The kind, as kubectl takes it.
@@ -304,5 +304,23 @@ async fn remove<K: Grant>(
             kind.delete(cluster, (*object).meta()).await
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::cluster::ClusterId;
+
+    #[test]
+    fn a_foreign_object_is_named_as_kubectl_takes_it_without_our_name_of_the_cluster() {
+        let cluster = ClusterId::parse("28rwq3skw0u9rkqq").unwrap();
+        for (kind, namespace, expected) in [
+            ("clusterrole", "", "clusterrole star exists and was"),
+            ("role", "wild-west", "role wild-west/star exists and was"),
+        ] {
+            let error = Error::Foreign { kind, key: ObjKey::new(&cluster, namespace, "star") };
+            assert!(error.to_string().starts_with(expected), "{error}");
+        }
     }
 }

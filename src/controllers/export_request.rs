@@ -30,7 +30,7 @@ use crate::kinds::Kinds;
 use crate::rights::ExportRights;
 use crate::runtime::cluster::ObjKey;
 use crate::runtime::controller::Reconciler;
-use crate::runtime::error::{Retry, shortened};
+use crate::runtime::error::Retry;
 use crate::runtime::fleet::Cluster;
 use crate::runtime::queue::Queue;
 
@@ -159,11 +159,10 @@ impl Controller {
         };
         let now = Timestamp::now();
         let mut status = request.status.clone().unwrap_or_default();
-        let message = shortened(err.to_string());
+        let message = err.message();
         if row.is_final {
             status.phase = Phase::Failed;
-            // Clients use it as a format string.
-            status.terminal_message = Some(message.replace('%', ""));
+            status.terminal_message = Some(message.clone());
         }
         let condition =
             Condition::failed(row.condition, conditions::Severity::Error, row.reason, &message);

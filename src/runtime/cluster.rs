@@ -85,15 +85,21 @@ impl ObjKey {
             name: meta.name.clone().unwrap_or_default(),
         }
     }
+
+    /// `<namespace>/<name>`, for those who know their own cluster only and by other names.
+    #[must_use]
+    pub fn in_cluster(&self) -> String {
+        if self.namespace.is_empty() {
+            self.name.clone()
+        } else {
+            format!("{}/{}", self.namespace, self.name)
+        }
+    }
 }
 
 impl fmt::Display for ObjKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.namespace.is_empty() {
-            write!(f, "{}|{}", self.cluster, self.name)
-        } else {
-            write!(f, "{}|{}/{}", self.cluster, self.namespace, self.name)
-        }
+        write!(f, "{}|{}", self.cluster, self.in_cluster())
     }
 }
 

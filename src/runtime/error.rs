@@ -114,7 +114,7 @@ pub enum Cause {
     /// The server refuses us.
     #[error("not allowed: {0}")]
     Forbidden(String),
-    /// The server finds the object invalid.
+    /// The server finds the object invalid, or cannot store it for its size.
     #[error("refused as invalid: {0}")]
     Invalid(String),
     /// Anything else.
@@ -132,6 +132,7 @@ impl From<kube::Error> for Cause {
                 409 => Self::Conflict,
                 401 | 403 => Self::Forbidden(status.message.clone()),
                 400 | 413 | 422 => Self::Invalid(status.message.clone()),
+                500 if is_too_large(&status.message) => Self::Invalid(status.message.clone()),
                 _ => Self::Other(Box::new(err)),
             },
             _ => Self::Other(Box::new(err)),
@@ -143,6 +144,12 @@ impl From<kube::Error> for Cause {
 /// or a text that is no Status at all.
 fn names_object(status: &kube::core::Status) -> bool {
     status.details.as_ref().is_some_and(|details| !details.name.is_empty())
+}
+
+/// Whether etcd, or its client in the API server, finds an object too large; the server passes the text on
+/// as an error of its own.
+fn is_too_large(message: &str) -> bool {
+    message.contains("request is too large") || message.contains("message larger than max")
 }
 
 /// Longest text that is logged or written into a status, in bytes.
@@ -179,6 +186,38 @@ impl CallError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::cluster::ClusterId;
+
+    fn refusal(code: u16, message: &str) -> CallError {
+        let status = kube::core::Status::failure(message, "").with_code(code);
+        let cluster = ClusterId::parse("28rwq3skw0u9rkqq").unwrap();
+        CallError {
+            action: Action::Create,
+            kind: "BoundSchema".to_owned(),
+            key: ObjKey::new(&cluster, "ns", "cowboys.wildwest.dev"),
+            cause: kube::Error::Api(status.boxed()).into(),
+        }
+    }
+
+    #[test]
+    fn what_is_too_large_waits_for_someone_to_make_it_smaller() {
+        for (code, message) in [
+            (413, "Request entity too large: limit is 3145728"),
+            (500, "etcdserver: request is too large"),
+            (500, "rpc error: trying to send message larger than max (2109439 vs. 2097152)"),
+        ] {
+            let error = refusal(code, message);
+            assert_eq!(error.retry(), Retry::Denied);
+            assert_eq!(
+                error.to_string(),
+                format!(
+                    "create BoundSchema 28rwq3skw0u9rkqq|ns/cowboys.wildwest.dev: refused as \
+                     invalid: {message}"
+                )
+            );
+        }
+        assert_eq!(refusal(500, "etcdserver: leader changed").retry(), Retry::Transient);
+    }
 
     #[test]
     fn an_object_that_is_missing_is_told_from_a_kind_that_is_not_served() {

@@ -11,8 +11,11 @@ mod init;
 mod lifecycle;
 mod messages;
 mod namespaces;
+mod outcomes;
 mod place;
 mod proxy;
+mod said;
+mod schemas;
 mod users;
 
 use crate::Test;
@@ -31,7 +34,9 @@ pub(crate) fn tests() -> Vec<Test> {
         lifecycle::tests(),
         messages::tests(),
         namespaces::tests(),
+        outcomes::tests(),
         proxy::tests(),
+        schemas::tests(),
         users::tests(),
     ]
     .concat()

@@ -161,17 +161,26 @@ impl One<'_> {
         else {
             return self.make(source).await;
         };
-        let facts = self.own(&known.metadata).await?;
+        let (facts, refused) = match self.own(&known.metadata).await {
+            Ok(facts) => (facts, None),
+            // A schema that just fitted: it can only become smaller.
+            Err(CallError { cause: Cause::Invalid(why), .. }) => {
+                (Facts::of(&known.metadata), Some(self.refused(why)))
+            }
+            Err(err) => return Err(err),
+        };
         let Some(facts) = facts else {
-            return Ok(self.state(None, None));
+            return Ok(self.state(None, refused));
         };
         let Some(source) = source else {
             return Ok(self.state(Some(facts), Some(self.no_source())));
         };
         let always = annotation(&self.export.metadata, keys::ANNOTATION_SCHEMA_UPDATE_POLICY)
             == Some("Always");
-        if !always || source.version == facts.source {
-            return Ok(self.state(Some(facts), None));
+        // What is refused now was never whole, so that it may follow whatever the policy.
+        let follows = always || refused.is_some();
+        if !follows || source.version == facts.source {
+            return Ok(self.state(Some(facts), refused));
         }
         self.follow(&source, facts).await
     }

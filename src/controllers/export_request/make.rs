@@ -278,10 +278,6 @@ impl Controller {
         schema: &Prepared,
     ) -> Result<(), Error> {
         let kind = &self.kinds.bound_schemas;
-        let refused = |err: CallError| match err.cause {
-            Cause::Invalid(_) => Error::SchemaRefused(err),
-            _ => Error::Call(err),
-        };
         let object = || {
             let schema_name = schema.resource.to_string();
             bound_schema::object(name, &schema_name, schema.spec.clone(), &schema.source)
@@ -320,7 +316,8 @@ impl Controller {
             let known = known.ok_or(Error::SchemaVanished(name))?;
             if known.metadata.owner_references.iter().flatten().count() == 0 {
                 let fields = json!({ "metadata": { "ownerReferences": [owner] } });
-                kind.patch(cluster, &known.metadata, fields).await?;
+                // Of a schema that just fitted, the owner may be too much.
+                kind.patch(cluster, &known.metadata, fields).await.map_err(refused)?;
             }
         }
         let policy = plan::policy(request);
@@ -341,5 +338,13 @@ impl Controller {
             }
         }
         Ok(())
+    }
+}
+
+/// What became of a write of a `BoundSchema`.
+fn refused(err: CallError) -> Error {
+    match err.cause {
+        Cause::Invalid(_) => Error::SchemaRefused(err),
+        _ => Error::Call(err),
     }
 }

@@ -4,7 +4,7 @@ use crate::api::conditions::{EXPORTS_READY, PERMISSION_CLAIM};
 use crate::api::v1alpha2::{GroupResource, Scope};
 use crate::consumer::schema::Problem;
 use crate::rights;
-use crate::runtime::error::{CallError, Cause, Retry};
+use crate::runtime::error::{CallError, Cause, Retry, shortened};
 
 /// Why a request has no export (yet). Texts begin as those of the contract (objects.md section 3).
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +84,8 @@ pub(in crate::controllers) enum Error {
     SchemaVanished(String),
     /// The API server does not take the schema.
     #[error(
-        "the schema cannot be given to consumers: {0}; the provider has to make it smaller or correct it"
+        "the schema cannot be given to consumers: {}; the provider has to make it smaller or correct it",
+        .0.cause
     )]
     SchemaRefused(#[source] CallError),
     /// Somebody else's object has the name.
@@ -164,6 +165,11 @@ impl Error {
         Some(Row { condition, reason, is_final })
     }
 
+    /// The text for the status. Clients use it as a format string, and it quotes what a consumer wrote.
+    pub(in crate::controllers) fn message(&self) -> String {
+        shortened(self.to_string().replace('%', ""))
+    }
+
     /// What kind of waiting helps.
     pub(in crate::controllers) fn retry(&self) -> Retry {
         if self.row().is_some_and(|row| row.is_final) {
@@ -214,6 +220,12 @@ mod tests {
             assert_eq!(error.retry() == Retry::Terminal, is_final, "{error}");
             assert!(!error.to_string().contains('%'), "{error}");
         }
+    }
+
+    #[test]
+    fn a_message_is_no_format_string_whatever_a_consumer_wrote() {
+        let message = Error::InvalidNamespace("100%d".into()).message();
+        assert!(message.starts_with("\"100d\" in spec.namespaces"), "{message}");
     }
 
     #[test]
