@@ -305,7 +305,7 @@ impl Controller {
         let mut orphans = self.kinds.bound_schemas.list_namespace(cluster, &name.namespace);
         orphans.retain(|object| {
             ExportName::of(&object.metadata).as_ref() == Some(name)
-                && object.metadata.owner_references.iter().flatten().count() == 0
+                && object.metadata.owner_references.iter().flatten().next().is_none()
         });
         let nothing = orphans.is_empty() && !self.rights.has_leftovers(cluster, name);
         if nothing || self.kinds.is_unbound(cluster, &name.namespace) {

@@ -118,7 +118,7 @@ pub enum Cause {
     #[error("refused as invalid: {0}")]
     Invalid(String),
     /// Anything else.
-    #[error(transparent)]
+    #[error("{}", text_of(.0))]
     Other(Box<kube::Error>),
 }
 
@@ -137,6 +137,16 @@ impl From<kube::Error> for Cause {
             },
             _ => Self::Other(Box::new(err)),
         }
+    }
+}
+
+/// What an error says, without the debug form of a status.
+fn text_of(err: &kube::Error) -> String {
+    match err {
+        kube::Error::Api(status) => {
+            format!("the server answered {}: {}", status.code, status.message)
+        }
+        other => other.to_string(),
     }
 }
 

@@ -212,14 +212,13 @@ impl Controller {
             return Ok(Known::Nothing);
         };
         let meta = &known.metadata;
-        if meta.deletion_timestamp.is_some()
-            || !meta.owner_references.iter().flatten().count().eq(&0)
-        {
-            // Made for an export that is gone; garbage collection is on its way.
-            return Err(Error::Deleting("a BoundSchema of an export that is gone"));
-        }
         if !bound_schema::is_ours(meta) {
             return Err(Error::ForeignSchema(schema));
+        }
+        let is_owned = meta.owner_references.iter().flatten().next().is_some();
+        if is_owned || meta.deletion_timestamp.is_some() {
+            // Made for an export that is gone; garbage collection is on its way.
+            return Err(Error::Deleting("a BoundSchema of an export that is gone"));
         }
         match ExportName::of(meta) {
             Some(made_for) if made_for == *name => {
@@ -314,7 +313,7 @@ impl Controller {
             let kind = &self.kinds.bound_schemas;
             let known = kind.get(cluster, namespace, &name);
             let known = known.ok_or(Error::SchemaVanished(name))?;
-            if known.metadata.owner_references.iter().flatten().count() == 0 {
+            if known.metadata.owner_references.iter().flatten().next().is_none() {
                 let fields = json!({ "metadata": { "ownerReferences": [owner] } });
                 // Of a schema that just fitted, the owner may be too much.
                 kind.patch(cluster, &known.metadata, fields).await.map_err(refused)?;
