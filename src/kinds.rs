@@ -103,6 +103,12 @@ impl Resource for SecretView {
     }
 }
 
+/// Parameters are free-form, unused, and as large as a consumer likes.
+fn without_parameters(mut request: ApiServiceExportRequest) -> ApiServiceExportRequest {
+    request.spec.parameters = None;
+    request
+}
+
 /// The kinds.
 pub struct Kinds {
     /// The provider's own object in each cluster.
@@ -111,7 +117,7 @@ pub struct Kinds {
     pub cluster_bindings: Arc<Kind<ClusterBinding>>,
     /// Binds as objects.
     pub requests: Arc<Kind<BindableResourcesRequest>>,
-    /// What consumers ask for.
+    /// What consumers ask for, without the parameters, which nobody reads.
     pub export_requests: Arc<Kind<ApiServiceExportRequest>>,
     /// What they may use.
     pub exports: Arc<Kind<ApiServiceExport>>,
@@ -154,7 +160,11 @@ impl Kinds {
             clusters: Arc::new(Kind::whole("Cluster", None)),
             cluster_bindings: Arc::new(Kind::whole("ClusterBinding", None)),
             requests: Arc::new(Kind::whole("BindableResourcesRequest", None)),
-            export_requests: Arc::new(Kind::whole("APIServiceExportRequest", None)),
+            export_requests: Arc::new(Kind::projected(
+                "APIServiceExportRequest",
+                None,
+                without_parameters,
+            )),
             exports: Arc::new(Kind::whole("APIServiceExport", None)),
             bound_schemas: Arc::new(Kind::metadata("BoundSchema", None)),
             service_namespaces: Arc::new(Kind::whole("APIServiceNamespace", None)),
