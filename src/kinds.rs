@@ -65,11 +65,12 @@ pub fn token_of(secret: &Secret) -> Option<SecretString> {
 }
 
 impl From<Secret> for SecretView {
-    fn from(secret: Secret) -> Self {
+    fn from(mut secret: Secret) -> Self {
         let is_token = secret.type_.as_deref() == Some(keys::SERVICE_ACCOUNT_TOKEN_TYPE);
         let token = if is_token { token_of(&secret) } else { None };
         let data = secret.data.unwrap_or_default();
         let digests = data.into_iter().map(|(key, value)| (key, digest_of(&value.0))).collect();
+        bare(&mut secret.metadata);
         Self { metadata: secret.metadata, token, digests }
     }
 }
@@ -103,10 +104,28 @@ impl Resource for SecretView {
     }
 }
 
-/// Parameters are free-form, unused, and as large as a consumer likes.
-fn without_parameters(mut request: ApiServiceExportRequest) -> ApiServiceExportRequest {
+/// Parameters and annotations are free-form, unused, and as large as a consumer likes.
+fn bare_request(mut request: ApiServiceExportRequest) -> ApiServiceExportRequest {
     request.spec.parameters = None;
+    bare(&mut request.metadata);
     request
+}
+
+fn bare_service_namespace(mut object: ApiServiceNamespace) -> ApiServiceNamespace {
+    bare(&mut object.metadata);
+    object
+}
+
+fn bare_service_account(mut object: ServiceAccount) -> ServiceAccount {
+    bare(&mut object.metadata);
+    ServiceAccount { metadata: object.metadata, ..ServiceAccount::default() }
+}
+
+/// Keeps of the annotations of an object that consumers may write only the cluster that it is in.
+fn bare(meta: &mut ObjectMeta) {
+    if let Some(annotations) = &mut meta.annotations {
+        annotations.retain(|key, _| key == keys::KCP_CLUSTER);
+    }
 }
 
 /// The kinds.
@@ -163,15 +182,23 @@ impl Kinds {
             export_requests: Arc::new(Kind::projected(
                 "APIServiceExportRequest",
                 None,
-                without_parameters,
+                bare_request,
             )),
             exports: Arc::new(Kind::whole("APIServiceExport", None)),
             bound_schemas: Arc::new(Kind::metadata("BoundSchema", None)),
-            service_namespaces: Arc::new(Kind::whole("APIServiceNamespace", None)),
+            service_namespaces: Arc::new(Kind::projected(
+                "APIServiceNamespace",
+                None,
+                bare_service_namespace,
+            )),
             sources: Sources::new(sources),
             templates: Arc::new(Kind::whole("APIServiceExportTemplate", None)),
             namespaces: Arc::new(Kind::metadata("Namespace", None)),
-            service_accounts: Arc::new(Kind::whole("ServiceAccount", ours)),
+            service_accounts: Arc::new(Kind::projected(
+                "ServiceAccount",
+                ours,
+                bare_service_account,
+            )),
             secrets: Arc::new(Kind::projected("Secret", ours, SecretView::from)),
             cluster_roles: Arc::new(Kind::whole("ClusterRole", ours)),
             cluster_role_bindings: Arc::new(Kind::whole("ClusterRoleBinding", ours)),
@@ -192,13 +219,14 @@ impl Kinds {
     /// have been lost at once, so nothing can be said of one that is missing until that is back.
     #[must_use]
     pub fn is_unbound(&self, cluster: &Engaged, namespace: &str) -> bool {
-        self.namespaces.get(cluster, "", namespace).is_some()
-            && self.cluster_bindings.get(cluster, namespace, keys::CLUSTER_BINDING).is_none()
+        let stays = |meta: &ObjectMeta| meta.deletion_timestamp.is_none();
+        self.namespaces.get(cluster, "", namespace).is_some_and(|object| stays(&object.metadata))
+            && !self.cluster_bindings.is_known(cluster, namespace, keys::CLUSTER_BINDING)
     }
 
     /// What a fleet runs.
     #[must_use]
-    pub fn sources(&self, metrics: &Arc<Metrics>) -> Vec<Arc<dyn Source>> {
+    pub fn watches(&self, metrics: &Arc<Metrics>) -> Vec<Arc<dyn Source>> {
         let m = || Arc::clone(metrics);
         vec![
             Watched::new(Arc::clone(&self.clusters), m()),

@@ -204,10 +204,13 @@ impl ExportRights {
             put(&self.kinds.cluster_role_bindings, cluster, &binding, &is_ours).await?;
         }
         self.put_in(cluster, &contract.namespace, export, &rights.contract).await?;
+        // One namespace that refuses does not keep the rights from the others.
+        let mut result = Ok(());
         for namespace in self.service_namespaces(cluster, contract) {
-            self.put_in(cluster, &namespace, export, &rights.service).await?;
+            let put = self.put_in(cluster, &namespace, export, &rights.service).await;
+            result = result.and(put);
         }
-        Ok(())
+        result
     }
 
     /// The same in one namespace.

@@ -56,7 +56,8 @@ const KINDS: [(&str, &[&str], &[&str]); 6] = [
 ];
 
 /// Reasons that a file has but that do not occur with the kind: an export is there before a change to its schema.
-const NEVER: [(&str, &str); 2] = [
+const NEVER: [(&str, &str); 3] = [
+    ("APIServiceExportRequest", "StoredVersionDropped"),
     ("APIServiceExportRequest", "FirstServedVersionDropped"),
     ("APIServiceExportRequest", "ScopeChanged"),
 ];

@@ -72,6 +72,7 @@ pub struct Condition {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub severity: Option<Severity>,
     /// When status, reason, severity or message last changed, in whole seconds UTC.
+    #[serde(deserialize_with = "crate::api::wire::time_or_epoch")]
     pub last_transition_time: Time,
     /// Why, as one word for programs.
     #[serde(default, skip_serializing_if = "Option::is_none")]

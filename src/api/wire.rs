@@ -1,5 +1,8 @@
 //! Helpers that make decoding as lenient as Go's `encoding/json`.
 
+use std::borrow::Cow;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Deserializer};
 
 /// Decodes `null` as the default value, as Go does; combine it with `#[serde(default)]` for an
@@ -10,6 +13,24 @@ where
     T: Default + Deserialize<'de>,
 {
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// Decodes a time that a consumer may write: one that the API server lets pass but that means nothing,
+/// such as an offset of 99 hours, must not make the object unreadable. It counts as absent.
+pub(crate) fn time_or_none<'de, D>(deserializer: D) -> Result<Option<Time>, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    let text = Option::<Cow<'de, str>>::deserialize(deserializer)?;
+    Ok(text.and_then(|text| text.parse().ok()).map(Time))
+}
+
+/// The same where there must be one; the beginning of time stands for one that means nothing.
+pub(crate) fn time_or_epoch<'de, D>(deserializer: D) -> Result<Time, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    Ok(time_or_none(deserializer)?.unwrap_or(Time(jiff::Timestamp::UNIX_EPOCH)))
 }
 
 /// True for the zero that Go omits.
@@ -108,3 +129,21 @@ macro_rules! open_string_enum {
 }
 
 pub(crate) use open_string_enum;
+
+#[cfg(test)]
+mod tests {
+    use crate::api::v1alpha2::ClusterBindingStatus;
+
+    #[test]
+    fn a_time_without_meaning_does_not_make_an_object_unreadable() {
+        let status: ClusterBindingStatus = serde_json::from_value(serde_json::json!({
+            "lastHeartbeatTime": "2026-01-01T00:00:00+99:99",
+            "conditions": [
+                {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00+99:99"},
+            ],
+        }))
+        .unwrap();
+        assert_eq!(status.last_heartbeat_time, None);
+        assert_eq!(status.conditions[0].last_transition_time.0, jiff::Timestamp::UNIX_EPOCH);
+    }
+}

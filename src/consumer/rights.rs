@@ -4,7 +4,9 @@
 //! Each export has roles of its own, bound to its consumer's service account only. Rights over the
 //! whole cluster are given only for what the konnector does over the whole cluster: it lists and
 //! watches there where a resource is cluster-scoped or its informers are, but it writes to a
-//! namespaced resource in the service namespaces alone.
+//! namespaced resource in the service namespaces alone. Claims are the exception: with informers over
+//! the whole cluster all verbs hold there, as the acceptance rows of konnector.md 7 ask for, and only
+//! one consumer of a cluster gets that.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +18,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use super::contract::{Contract, annotation};
 use super::ours;
 use crate::api::keys;
-use crate::api::v1alpha2::{ApiServiceExportSpec, GroupResource, Isolation, Scope};
+use crate::api::v1alpha2::{
+    ApiServiceExportSpec, GroupResource, Isolation, PermissionClaim, Scope,
+};
 
 const READ: &[&str] = &["get", "list", "watch"];
 const ALL: &[&str] = &["get", "list", "watch", "create", "update", "patch", "delete"];
@@ -108,13 +112,22 @@ pub fn rights(
             (Scope::Namespaced, Scope::Namespaced, _) => service.add(&resource, ALL),
         }
     }
-    for claim in &spec.permission_claims {
+    for claim in spec.permission_claims.iter().filter(|claim| is_claimable(claim)) {
         match spec.informer_scope {
             Scope::Cluster => cluster.add(&claim.group_resource(), ALL),
             Scope::Namespaced => service.add(&claim.group_resource(), ALL),
         }
     }
     Some(Rights { cluster: cluster.done(), contract: contract.done(), service: service.done() })
+}
+
+/// The only resources of a consumer that can be claimed, all of the core group.
+const CLAIMABLE: [&str; 3] = ["configmaps", "secrets", "serviceaccounts"];
+
+/// Whether the konnector syncs the objects of a claim, so that rights are needed for them.
+#[must_use]
+pub fn is_claimable(claim: &PermissionClaim) -> bool {
+    claim.group.is_empty() && CLAIMABLE.contains(&claim.resource.as_str())
 }
 
 /// Rules in the making; of two for one resource the wider stays.

@@ -29,6 +29,21 @@ pub enum Problem {
         "{0} converts its versions by a webhook, which consumer clusters cannot reach; export a resource with conversion strategy None"
     )]
     WebhookConversion(GroupResource),
+    /// With it a consumer could give itself rights.
+    #[error(
+        "{0} cannot be exported, because its group belongs to Kubernetes, kcp or kube-bind; export a resource of a group of your own"
+    )]
+    GroupNotExportable(GroupResource),
+    /// The konnector could not replace the consumer's resource definition.
+    #[error(
+        "{resource} no longer has {version}, in which consumers may have stored objects; bring {version} back, served or not"
+    )]
+    StoredVersionDropped {
+        /// The resource.
+        resource: GroupResource,
+        /// The version.
+        version: String,
+    },
     /// Nothing to sync.
     #[error("{0} has no served version; set served to true for at least one of its versions")]
     NoServedVersion(GroupResource),
@@ -71,7 +86,9 @@ impl Problem {
     #[must_use]
     pub const fn reason(&self) -> &'static str {
         match self {
-            Self::WebhookConversion(_) => "ConversionNotSupported",
+            Self::WebhookConversion(_) => "ConversionUnsupported",
+            Self::GroupNotExportable(_) => "GroupNotExportable",
+            Self::StoredVersionDropped { .. } => "StoredVersionDropped",
             Self::NoServedVersion(_) => "NoServedVersion",
             Self::SchemaMissing { .. } => "SchemaMissing",
             Self::FirstServedVersionDropped { .. } => "FirstServedVersionDropped",
@@ -91,6 +108,9 @@ pub fn bound_spec(
 ) -> Result<BoundSchemaSpec, Problem> {
     let resource =
         || GroupResource { group: source.group.clone(), resource: source.names.plural.clone() };
+    if is_reserved(&source.group) {
+        return Err(Problem::GroupNotExportable(resource()));
+    }
     if source.conversion.as_ref().is_some_and(needs_webhook) {
         return Err(Problem::WebhookConversion(resource()));
     }
@@ -117,6 +137,14 @@ pub fn bound_spec(
         versions: source.versions.clone(),
         conversion,
     })
+}
+
+/// Whether a group is not a provider's own: those of Kubernetes itself have no dot or end in `k8s.io`.
+fn is_reserved(group: &str) -> bool {
+    let of = |domain: &str| {
+        group.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    };
+    !group.contains('.') || of("k8s.io") || of("kcp.io") || of("kube-bind.io")
 }
 
 fn needs_webhook(conversion: &Conversion) -> bool {
@@ -155,6 +183,19 @@ pub fn update(
         _ => Err(Problem::FirstServedVersionDropped {
             resource: resource(new),
             version: picked.to_owned(),
+        }),
+    }
+}
+
+/// Refuses a schema without a version in which the consumer's API server may have stored objects: it
+/// would not take it (contract konnector.md 3).
+pub fn check_stored(stored: &[String], new: &BoundSchemaSpec) -> Result<(), Problem> {
+    let has = |name: &String| new.versions.iter().any(|version| version.name == *name);
+    match stored.iter().find(|name| !has(name)) {
+        None => Ok(()),
+        Some(version) => Err(Problem::StoredVersionDropped {
+            resource: resource(new.clone()),
+            version: version.clone(),
         }),
     }
 }

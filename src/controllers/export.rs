@@ -17,7 +17,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::json;
 
-use self::schemas::Schemas;
+use self::schemas::{Held, REFUSED_AGAIN, Schemas};
 use crate::api::keys;
 use crate::api::v1alpha2::{ApiServiceExport, BoundSchemaSpec};
 use crate::consumer::bound_schema;
@@ -77,7 +77,8 @@ pub(super) fn subscribe(kinds: &Arc<Kinds>, queue: &Arc<Queue>) {
             wake(&k, &q, &cluster, object.metadata.namespace.as_deref(), |_| true);
         }
     });
-    // Without a ClusterBinding nothing can be said of what is missing, until its namespace goes too.
+    // An export is nobody's without its contract namespace; without a ClusterBinding nothing can be said
+    // of what is missing, until the namespace goes too.
     let (k, q) = (Arc::clone(kinds), Arc::clone(queue));
     kinds.cluster_bindings.subscribe(move |fleet, delta| {
         let (None, Some(object)) = (&delta.old, &delta.new) else { return };
@@ -87,7 +88,8 @@ pub(super) fn subscribe(kinds: &Arc<Kinds>, queue: &Arc<Queue>) {
     });
     let (k, q) = (Arc::clone(kinds), Arc::clone(queue));
     kinds.namespaces.subscribe(move |fleet, delta| {
-        let (Some(object), None) = (&delta.old, &delta.new) else { return };
+        let came_or_went = delta.old.is_some() != delta.new.is_some();
+        let Some(object) = delta.object().filter(|_| came_or_went) else { return };
         let is_contract = identity_of(&object.metadata).is_some();
         if is_contract && let Some(cluster) = fleet.cluster(&delta.scope.cluster) {
             wake_all(&k, &q, &cluster, object.metadata.name.as_deref());
@@ -96,7 +98,9 @@ pub(super) fn subscribe(kinds: &Arc<Kinds>, queue: &Arc<Queue>) {
     // An export of the same name may have left something behind that the request needed.
     let q = Arc::clone(queue);
     kinds.export_requests.subscribe(move |_, delta| {
-        let ended = delta.new.as_ref().is_none_or(|request| phase_of(request).is_final());
+        let ended = delta.new.as_ref().is_none_or(|request| {
+            phase_of(request).is_final() || request.metadata.deletion_timestamp.is_some()
+        });
         if let Some(request) = delta.object().filter(|_| ended) {
             q.add(ObjKey::of(&delta.scope.cluster, &request.metadata));
         }
@@ -214,7 +218,8 @@ impl Reconciler for Controller {
             self.kinds.exports.patch_status(cluster, &export.metadata, status).await?;
         }
         granted?;
-        Ok(None)
+        let refused = |state: &schemas::State| state.held.as_ref().is_some_and(Held::may_pass);
+        Ok(schemas.iter().any(refused).then_some(REFUSED_AGAIN))
     }
 
     fn retry(error: &Error) -> Retry {
@@ -231,10 +236,13 @@ impl Controller {
         Self { kinds, rights, gone, schemas }
     }
 
-    /// Whether a request for this export is at work.
+    /// Whether a request for this export is at work. One that is being deleted is not, for as long as
+    /// its consumer may keep it from going.
     fn is_asked_for(&self, cluster: &Cluster, name: &ExportName) -> bool {
         let request = self.kinds.export_requests.get(cluster, &name.namespace, &name.name);
-        request.is_some_and(|request| !phase_of(&request).is_final())
+        request.is_some_and(|request| {
+            request.metadata.deletion_timestamp.is_none() && !phase_of(&request).is_final()
+        })
     }
 
     /// Tells the konnector that a schema changed, after it has (konnector.md section 3).
@@ -322,9 +330,12 @@ impl Controller {
         if standing == Standing::Unproven {
             return Ok(Some(UNPROVEN_AGAIN));
         }
+        if self.is_asked_for(cluster, name) {
+            return Ok(None);
+        }
         self.rights.remove(cluster, name).await?;
         for orphan in orphans {
-            self.kinds.bound_schemas.delete(cluster, &orphan.metadata).await?;
+            self.kinds.bound_schemas.delete_unchanged(cluster, &orphan.metadata).await?;
         }
         self.gone.forget(key);
         Ok(None)

@@ -21,11 +21,10 @@ use serde_json::json;
 pub(super) use self::outcome::Error;
 use super::events::Events;
 use crate::api::conditions::{self, Condition, EXPORTS_READY};
-use crate::api::keys;
 use crate::api::v1alpha2::{
     ApiServiceExportRequest, ApiServiceExportRequestStatus, Isolation, Phase, Scope,
 };
-use crate::consumer::contract::annotation;
+use crate::consumer::contract::identity_of;
 use crate::kinds::Kinds;
 use crate::rights::ExportRights;
 use crate::runtime::cluster::ObjKey;
@@ -74,29 +73,52 @@ pub(super) fn subscribe(kinds: &Arc<Kinds>, queue: &Arc<Queue>) {
         }
     });
     let (k, q) = (Arc::clone(kinds), Arc::clone(queue));
-    kinds.sources.subscribe(move |fleet, scope, _| {
+    kinds.sources.subscribe(move |fleet, scope, resource| {
         if let Some(cluster) = fleet.cluster(&scope.cluster) {
-            wake(&k, &q, &cluster, None);
+            for request in k.export_requests.list(&cluster) {
+                let mut wanted = request.spec.resources.iter();
+                if wanted.any(|wanted| wanted.group_resource().to_string() == resource) {
+                    ask(&q, &cluster, &request);
+                }
+            }
         }
     });
     // A contract that came or went: the next one may be the first of its cluster now.
     let (k, q) = (Arc::clone(kinds), Arc::clone(queue));
     kinds.namespaces.subscribe(move |fleet, delta| {
-        let is_contract = delta.object().is_some_and(|object| {
-            annotation(&object.metadata, keys::ANNOTATION_IDENTITY).is_some()
-        });
-        if is_contract && let Some(cluster) = fleet.cluster(&delta.scope.cluster) {
-            wake(&k, &q, &cluster, None);
+        let came_or_went = delta.old.is_some() != delta.new.is_some();
+        let Some(object) = delta.object().filter(|_| came_or_went) else { return };
+        if identity_of(&object.metadata).is_none() {
+            return;
+        }
+        let Some(cluster) = fleet.cluster(&delta.scope.cluster) else { return };
+        let contract = object.metadata.name.as_deref().unwrap_or_default();
+        for request in k.export_requests.list(&cluster) {
+            let here = request.metadata.namespace.as_deref() == Some(contract);
+            if here || waits_to_be_alone(&request) {
+                ask(&q, &cluster, &request);
+            }
         }
     });
 }
 
+/// Whether a request is refused as long as another consumer is the first of its cluster.
+fn waits_to_be_alone(request: &ApiServiceExportRequest) -> bool {
+    let status = request.status.as_ref();
+    let said = status.and_then(|status| conditions::get(&status.conditions, EXPORTS_READY));
+    let shared = Error::Shared.row().map(|row| row.reason);
+    said.is_some_and(|said| said.reason.as_deref() == shared)
+}
+
 fn wake(kinds: &Kinds, queue: &Queue, cluster: &Cluster, namespace: Option<&str>) {
-    let requests = match namespace {
-        Some(namespace) => kinds.export_requests.list_namespace(cluster, namespace),
-        None => kinds.export_requests.list(cluster),
-    };
-    for request in requests.iter().filter(|request| !phase_of(request).is_final()) {
+    for request in kinds.export_requests.list_namespace(cluster, namespace.unwrap_or_default()) {
+        ask(queue, cluster, &request);
+    }
+}
+
+/// Asks for a request unless it has ended.
+fn ask(queue: &Queue, cluster: &Cluster, request: &ApiServiceExportRequest) {
+    if !phase_of(request).is_final() {
         queue.add(ObjKey::of(&cluster.id, &request.metadata));
     }
 }

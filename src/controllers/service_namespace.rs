@@ -234,12 +234,16 @@ impl Controller {
             known,
         };
         let name = service::name(&self.rules, &contract.namespace, &wanted);
-        if self.namespace(cluster, contract, &wanted, &name).await? {
-            for export in exports {
-                let Some(rights) = self.rights.of(cluster, &export) else { continue };
+        let is_ours = self.namespace(cluster, contract, &wanted, &name).await?;
+        for export in exports {
+            let Some(rights) = self.rights.of(cluster, &export) else { continue };
+            if is_ours {
                 let export = export.metadata.name.as_deref().unwrap_or_default();
                 let export = ExportName::new(&contract.namespace, export);
                 self.rights.put_in(cluster, &name, &export, &rights.service).await?;
+            } else if !rights.service.is_empty() {
+                // Made under other flags: its konnector needs a role there, and would wait for it.
+                return Err(Refusal::Taken(name).into());
             }
         }
         Ok(name)

@@ -47,12 +47,19 @@ type Name = (String, String);
 enum Entry<C> {
     Object {
         object: Arc<C>,
-        /// When we wrote it, until the watch or a list has shown it to us.
-        written: Option<Instant>,
+        /// Our write of it, until the watch or a list has shown it to us.
+        written: Option<Written<C>>,
     },
     Unreadable {
         version: u64,
     },
+}
+
+/// A write of ours that nobody has been told of yet.
+struct Written<C> {
+    at: Instant,
+    /// What was last told of the object: the change is reported from there.
+    told: Option<Arc<C>>,
 }
 
 struct EndpointCache<C> {
@@ -125,7 +132,16 @@ impl<C: Resource> Entry<C> {
 
     fn written(&self) -> Option<Instant> {
         match self {
-            Self::Object { written, .. } => *written,
+            Self::Object { written, .. } => written.as_ref().map(|written| written.at),
+            Self::Unreadable { .. } => None,
+        }
+    }
+
+    /// What was last told of it.
+    fn told(&self) -> Option<Arc<C>> {
+        match self {
+            Self::Object { written: Some(written), .. } => written.told.clone(),
+            Self::Object { object, .. } => Some(Arc::clone(object)),
             Self::Unreadable { .. } => None,
         }
     }
@@ -152,6 +168,15 @@ impl<C: Resource> Cache<C> {
         let endpoints = self.read();
         let objects = endpoints.get(&scope.endpoint)?.clusters.get(&scope.cluster)?;
         objects.get(&(namespace.to_owned(), name.to_owned()))?.object().cloned()
+    }
+
+    /// Whether there is such an object, readable or not.
+    pub fn contains(&self, scope: &Scope, namespace: &str, name: &str) -> bool {
+        let endpoints = self.read();
+        let objects = endpoints
+            .get(&scope.endpoint)
+            .and_then(|endpoint| endpoint.clusters.get(&scope.cluster));
+        objects.is_some_and(|known| known.contains_key(&(namespace.to_owned(), name.to_owned())))
     }
 
     /// All readable objects of a cluster.
@@ -315,11 +340,12 @@ fn put<C: Resource>(
             return None;
         }
     }
-    let old = objects.get(&name).and_then(Entry::object).cloned();
+    let old = objects.get(&name).and_then(Entry::told);
     match decoded {
         Decoded::Object(object) => {
             let object = Arc::new(object);
-            let written = if let Newer::Wins(written) = which { written } else { None };
+            let at = if let Newer::Wins(at) = which { at } else { None };
+            let written = at.map(|at| Written { at, told: old.clone() });
             objects.insert(name, Entry::Object { object: Arc::clone(&object), written });
             Some(Delta { scope: scope.clone(), old, new: Some(object) })
         }
@@ -340,9 +366,8 @@ fn echo<C>(known: &mut Entry<C>, scope: &Scope, which: Newer) -> Option<Delta<C>
     if matches!(which, Newer::Wins(Some(_))) {
         return None;
     }
-    written.take()?;
-    let both = || Some(Arc::clone(object));
-    Some(Delta { scope: scope.clone(), old: both(), new: both() })
+    let Written { told, .. } = written.take()?;
+    Some(Delta { scope: scope.clone(), old: told, new: Some(Arc::clone(object)) })
 }
 
 #[cfg(test)]

@@ -155,6 +155,12 @@ where
         self.cache.get(&cluster.scope(), namespace, name)
     }
 
+    /// Whether there is such an object in the cache, even if it could not be decoded.
+    #[must_use]
+    pub fn is_known(&self, cluster: &Cluster, namespace: &str, name: &str) -> bool {
+        self.cache.contains(&cluster.scope(), namespace, name)
+    }
+
     /// All readable objects of a cluster out of the cache.
     #[must_use]
     pub fn list(&self, cluster: &Cluster) -> Vec<Arc<C>> {
@@ -198,10 +204,9 @@ where
         namespace: &str,
         name: &str,
     ) -> Result<bool, CallError> {
-        let key = ObjKey::new(&cluster.id, namespace, name);
-        match get::<K>(cluster, &key).await {
-            Ok(_) | Err(CallError { cause: Cause::Unserved, .. }) => Ok(false),
-            Err(CallError { cause: Cause::NotFound, .. }) => Ok(true),
+        match self.get_live(cluster, namespace, name).await {
+            Ok(live) => Ok(live.is_none()),
+            Err(CallError { cause: Cause::Unserved, .. }) => Ok(false),
             Err(err) => Err(err),
         }
     }
@@ -259,11 +264,28 @@ where
 
     /// Deletes exactly the object that was seen. One that is gone already is fine.
     pub async fn delete(&self, cluster: &Cluster, seen: &ObjectMeta) -> Result<(), CallError> {
+        let uid = seen.uid.clone();
+        self.delete_if(cluster, seen, Preconditions { uid, resource_version: None }).await
+    }
+
+    /// The same, unless the object has changed since: it may have got another purpose.
+    pub async fn delete_unchanged(
+        &self,
+        cluster: &Cluster,
+        seen: &ObjectMeta,
+    ) -> Result<(), CallError> {
+        let (uid, resource_version) = (seen.uid.clone(), seen.resource_version.clone());
+        self.delete_if(cluster, seen, Preconditions { uid, resource_version }).await
+    }
+
+    async fn delete_if(
+        &self,
+        cluster: &Cluster,
+        seen: &ObjectMeta,
+        preconditions: Preconditions,
+    ) -> Result<(), CallError> {
         let key = ObjKey::of(&cluster.id, seen);
-        let params = DeleteParams {
-            preconditions: Some(Preconditions { uid: seen.uid.clone(), resource_version: None }),
-            ..DeleteParams::default()
-        };
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
         let request = path::<K>(&key.namespace).delete(&key.name, &params);
         match call::<K, Value>(cluster, request, Action::Delete, &key).await {
             Ok(_) | Err(CallError { cause: Cause::NotFound | Cause::Unserved, .. }) => Ok(()),
@@ -315,23 +337,20 @@ pub async fn create_unwatched<K: Wire>(cluster: &Cluster, object: &K) -> Result<
     call::<K, K>(cluster, request, Action::Create, &key).await
 }
 
-/// Reads an object from the server, of any kind.
+/// Reads an object from the server, of any kind. Where the kind is not served nothing is known of the
+/// object, which is an error.
 pub async fn get_unwatched<K: Wire>(
     cluster: &Cluster,
     namespace: &str,
     name: &str,
 ) -> Result<Option<K>, CallError> {
     let key = ObjKey::new(&cluster.id, namespace, name);
-    match get(cluster, &key).await {
+    let request = path::<K>(namespace).get(name, &kube::api::GetParams::default());
+    match call::<K, K>(cluster, request, Action::Get, &key).await {
         Ok(object) => Ok(Some(object)),
-        Err(CallError { cause: Cause::NotFound | Cause::Unserved, .. }) => Ok(None),
+        Err(CallError { cause: Cause::NotFound, .. }) => Ok(None),
         Err(err) => Err(err),
     }
-}
-
-async fn get<K: Wire>(cluster: &Cluster, key: &ObjKey) -> Result<K, CallError> {
-    let request = path::<K>(&key.namespace).get(&key.name, &kube::api::GetParams::default());
-    call::<K, K>(cluster, request, Action::Get, key).await
 }
 
 fn path<K: Wire>(namespace: &str) -> Request {

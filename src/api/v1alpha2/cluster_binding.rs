@@ -48,7 +48,11 @@ pub struct ClusterBindingSpec {
 #[serde(rename_all = "camelCase")]
 pub struct ClusterBindingStatus {
     /// When the konnector was last seen.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "crate::api::wire::time_or_none",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub last_heartbeat_time: Option<Time>,
     /// How often the konnector means to be seen, as a Go duration. Kept as text: a bad value must
     /// become a condition, not an unreadable object.

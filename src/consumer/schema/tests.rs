@@ -161,7 +161,7 @@ fn the_schema_of_the_golden_run_has_its_hash() {
 #[test]
 fn optional_fields_are_written_where_and_when_go_does() {
     let spec = bound(&decoded(&json!({
-        "group": "",
+        "group": "example.org",
         "names": {
             "plural": "pods", "singular": "", "shortNames": ["p"], "kind": "Pod", "listKind": "",
             "categories": ["all"],
@@ -191,7 +191,7 @@ fn optional_fields_are_written_where_and_when_go_does() {
         ],
     })));
     let expected = concat!(
-        r#"{"informerScope":"Namespaced","group":"","#,
+        r#"{"informerScope":"Namespaced","group":"example.org","#,
         r#""names":{"plural":"pods","shortNames":["p"],"kind":"Pod","categories":["all"]},"#,
         r#""scope":"Cluster","versions":[{"name":"v1","served":true,"storage":false,"#,
         r#""deprecated":true,"deprecationWarning":"","schema":{"a":{"C":{},"d":[]},"b":1},"#,
@@ -328,7 +328,7 @@ fn a_problem_names_the_resource_and_the_next_step() {
     for (problem, reason, message) in [
         (
             Problem::WebhookConversion(core),
-            "ConversionNotSupported",
+            "ConversionUnsupported",
             "pods.core converts its versions by a webhook, which consumer clusters cannot reach; export a resource with conversion strategy None",
         ),
         (
@@ -375,7 +375,7 @@ fn large_schemas_with_many_versions_are_hashed_as_they_are_written() {
         })
         .collect();
     let mut source = SourceSpec {
-        group: String::new(),
+        group: "example.org".into(),
         names: Names { plural: "pods".into(), kind: "Pod".into(), ..Names::default() },
         versions,
         ..SourceSpec::default()
@@ -396,7 +396,7 @@ fn large_schemas_with_many_versions_are_hashed_as_they_are_written() {
 fn depth_is_bounded_by_the_decoder_and_all_that_it_accepts_is_hashed() {
     let nested = |depth: usize| {
         let schema = format!("{}1{}", "{\"a\":".repeat(depth), "}".repeat(depth));
-        let spec = r#"{"group":"","names":{"plural":"pods","kind":"Pod"},"scope":"Cluster","versions":[{"name":"v1","served":true,"storage":true,"schema":SCHEMA}]}"#;
+        let spec = r#"{"group":"example.org","names":{"plural":"pods","kind":"Pod"},"scope":"Cluster","versions":[{"name":"v1","served":true,"storage":true,"schema":SCHEMA}]}"#;
         let text = format!(r#"{{"metadata":{{}},"spec":{}}}"#, spec.replace("SCHEMA", &schema));
         serde_json::from_str::<CustomResourceDefinition>(&text).map(|crd| (schema, crd.spec))
     };
@@ -407,4 +407,34 @@ fn depth_is_bounded_by_the_decoder_and_all_that_it_accepts_is_hashed() {
     assert_eq!(hash([&spec]).len(), 64);
     assert!(nested(124).is_err());
     assert!(nested(100_000).is_err());
+}
+
+#[test]
+fn a_group_that_is_not_a_providers_own_is_never_exported() {
+    for (group, own) in [
+        ("example.org", true),
+        ("myk8s.io", true),
+        ("", false),
+        ("apps", false),
+        ("k8s.io", false),
+        ("rbac.authorization.k8s.io", false),
+        ("apis.kcp.io", false),
+        ("kube-bind.io", false),
+    ] {
+        let source = SourceSpec { group: group.into(), ..gadgets() };
+        let refused = bound_spec(&source, Scope::Cluster, Isolation::Namespaced).err();
+        let resource = GroupResource { group: group.into(), resource: "gadgets".into() };
+        let expected = (!own).then_some(Problem::GroupNotExportable(resource));
+        assert_eq!(refused, expected, "{group:?}");
+    }
+}
+
+#[test]
+fn a_version_in_which_objects_may_be_stored_stays() {
+    let spec = bound(&gadgets());
+    assert_eq!(check_stored(&[], &spec), Ok(()));
+    assert_eq!(check_stored(&["v1".into()], &spec), Ok(()));
+    let dropped =
+        Problem::StoredVersionDropped { resource: gadgets_resource(), version: "v1alpha1".into() };
+    assert_eq!(check_stored(&["v1alpha1".into(), "v1".into()], &spec), Err(dropped));
 }

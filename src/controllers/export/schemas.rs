@@ -6,10 +6,12 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Resource as _;
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::api::keys;
 use crate::api::v1alpha2::{ApiServiceExport, BoundSchema, BoundSchemaSpec, GroupResource};
@@ -36,6 +38,12 @@ pub(super) enum Held {
     /// The change cannot be given to a running konnector.
     #[error("{0}")]
     Problem(String, &'static str),
+    /// Somebody else's object has the name.
+    #[error(
+        "BoundSchema {0} exists and was not made by this backend; delete it, and it is made as it \
+         should be"
+    )]
+    Foreign(GroupResource),
     /// The API server does not take the change.
     #[error(
         "the changed schema of {0} cannot be given to consumers: {1}; make it smaller or correct it"
@@ -44,11 +52,17 @@ pub(super) enum Held {
 }
 
 impl Held {
+    /// Whether it may pass without a change of the source.
+    pub(super) fn may_pass(&self) -> bool {
+        matches!(self, Self::Refused(..))
+    }
+
     /// The reason of the condition.
     pub(super) fn reason(&self) -> &'static str {
         match self {
             Self::NoSource(..) => "SchemaNotFound",
             Self::Problem(_, reason) => reason,
+            Self::Foreign(_) => "ForeignBoundSchema",
             Self::Refused(..) => "BoundSchemaRefused",
         }
     }
@@ -71,11 +85,21 @@ pub(super) struct State {
     pub(super) held: Option<Held>,
 }
 
+/// When to try again what a server refused: its policies may have changed.
+pub(super) const REFUSED_AGAIN: Duration = Duration::from_mins(5);
+
+/// Why a version of a source was not followed, and when that was found.
+struct Memory {
+    version: String,
+    held: Held,
+    at: Instant,
+}
+
 /// Keeps `BoundSchema`s in step.
 pub(super) struct Schemas {
     kinds: Arc<Kinds>,
     /// The versions of sources that cannot be followed, so that they are not read at every event.
-    held: Mutex<HashMap<ObjKey, (String, Held)>>,
+    held: Mutex<HashMap<ObjKey, Memory>>,
 }
 
 impl Schemas {
@@ -121,14 +145,20 @@ impl Schemas {
 
     fn remembered(&self, key: &ObjKey, version: &str) -> Option<Held> {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.get(key).filter(|(known, _)| known == version).map(|(_, held)| held.clone())
+        let memory = held.get(key).filter(|memory| memory.version == version)?;
+        let stale = memory.held.may_pass() && memory.at.elapsed() >= REFUSED_AGAIN;
+        (!stale).then(|| memory.held.clone())
     }
 
     fn remember(&self, key: ObjKey, version: &str, why: Option<&Held>) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         match why {
-            Some(why) => held.insert(key, (version.to_owned(), why.clone())),
-            None => held.remove(&key),
+            // A source that is missed for a moment comes back as it was.
+            None | Some(Held::NoSource(..)) => held.remove(&key),
+            Some(why) => {
+                let (version, why) = (version.to_owned(), why.clone());
+                held.insert(key, Memory { version, held: why, at: Instant::now() })
+            }
         };
     }
 }
@@ -161,6 +191,9 @@ impl One<'_> {
         else {
             return self.make(source).await;
         };
+        if !bound_schema::is_ours(&known.metadata) {
+            return Ok(self.state(None, Some(Held::Foreign(self.resource.clone()))));
+        }
         let (facts, refused) = match self.own(&known.metadata).await {
             Ok(facts) => (facts, None),
             // A schema that just fitted: it can only become smaller.
@@ -191,17 +224,26 @@ impl One<'_> {
         let Some(source) = source else {
             return Ok(self.state(None, Some(self.no_source())));
         };
+        let schema = self.resource.to_string();
+        let key = ObjKey::new(&self.cluster.id, &self.name.namespace, &schema);
+        if let Some(held) = self.schemas.remembered(&key, &source.version) {
+            return Ok(self.state(None, Some(held)));
+        }
+        let version = source.version.clone();
+        let refuse = |held: Held| {
+            self.schemas.remember(key, &version, Some(&held));
+            self.state(None, Some(held))
+        };
         let (source, spec) = match self.read(&source).await? {
             Ok(read) => read,
-            Err(held) => return Ok(self.state(None, Some(held))),
+            Err(held) => return Ok(refuse(held)),
         };
-        let schema = self.resource.to_string();
         let mut object = bound_schema::object(self.name, &schema, spec, &source.version);
         object.metadata.owner_references = self.owner.map(|owner| vec![owner.clone()]);
         match kinds.bound_schemas.create(self.cluster, &object).await {
             Ok(made) => Ok(self.state(Facts::of(&made.metadata), None)),
             Err(err) => match err.cause {
-                Cause::Invalid(why) => Ok(self.state(None, Some(self.refused(why)))),
+                Cause::Invalid(why) => Ok(refuse(self.refused(why))),
                 _ => Err(err),
             },
         }
@@ -252,9 +294,12 @@ impl One<'_> {
             return Ok(self.state(Some(facts), Some(held)));
         }
         let read = match self.read(source).await? {
-            Ok((source, spec)) => schema::update(&facts.synced, facts.scope, spec)
-                .map(|spec| (source, spec))
-                .map_err(Held::from),
+            Ok((source, spec)) => {
+                let stored = self.stored_versions().await?;
+                schema::update(&facts.synced, facts.scope, spec)
+                    .and_then(|spec| schema::check_stored(&stored, &spec).map(|()| (source, spec)))
+                    .map_err(Held::from)
+            }
             Err(held) => Err(held),
         };
         let written = match read {
@@ -266,6 +311,17 @@ impl One<'_> {
             Ok(facts) => self.state(Some(facts), None),
             Err(held) => self.state(Some(facts), Some(held)),
         })
+    }
+
+    /// The versions in which the consumer may have stored objects.
+    async fn stored_versions(&self) -> Result<Vec<String>, CallError> {
+        let kind = &self.schemas.kinds.bound_schemas;
+        let schema = self.resource.to_string();
+        let live = kind.get_live(self.cluster, &self.name.namespace, &schema).await?;
+        Ok(live
+            .and_then(|live| live.status)
+            .map(|status| status.stored_versions)
+            .unwrap_or_default())
     }
 
     async fn read(

@@ -11,8 +11,8 @@ use super::{Controller, Error, phase_of};
 use crate::api::apiextensions::SourceSpec;
 use crate::api::keys;
 use crate::api::v1alpha2::{
-    ApiServiceExport, ApiServiceExportRequest, ApiServiceExportTemplate, BoundSchema,
-    GroupResource, ResourceVersions,
+    ApiServiceExport, ApiServiceExportRequest, ApiServiceExportTemplate, GroupResource,
+    ResourceVersions,
 };
 use crate::consumer::bound_schema;
 use crate::consumer::contract::{Contract, annotation, is_first};
@@ -22,16 +22,6 @@ use crate::kinds::sources::Source;
 use crate::runtime::cluster::ObjKey;
 use crate::runtime::error::{CallError, Cause};
 use crate::runtime::fleet::Cluster;
-
-/// What there is of a `BoundSchema` before the export is made.
-enum Known {
-    /// Nothing.
-    Nothing,
-    /// It was made for this export, before an interruption.
-    Ours(Box<BoundSchema>),
-    /// It was made for an export that never came to be, or for none that is known.
-    Orphan(Box<ObjectMeta>),
-}
 
 const EXPORT_DELETING: Error = Error::Deleting("the export of this name");
 
@@ -87,9 +77,7 @@ impl Controller {
     ) -> Result<Option<Arc<ApiServiceExport>>, Error> {
         match self.kinds.exports.get(cluster, &name.namespace, &name.name) {
             None => Ok(None),
-            Some(known) if known.metadata.deletion_timestamp.is_some() => Err(EXPORT_DELETING),
-            Some(known) if plan::same_wish(&request.spec, &known.spec) => Ok(Some(known)),
-            // The answer is final, so it is not given from a cache.
+            // The answer is final either way, so it is not given from a cache.
             Some(_) => self.existing_live(cluster, name, request).await,
         }
     }
@@ -190,26 +178,25 @@ impl Controller {
             if all.iter().any(|known| known.resource == resource) {
                 continue;
             }
-            all.push(match self.known_schema(cluster, name, &resource).await? {
-                Known::Ours(known) => Prepared::of(resource, *known),
-                Known::Nothing => self.compute(cluster, wanted, Write::Create).await?,
-                Known::Orphan(meta) => self.compute(cluster, wanted, Write::Replace(meta)).await?,
-            });
+            let write = self.known_schema(cluster, name, request, &resource)?;
+            all.push(self.compute(cluster, wanted, write).await?);
         }
         plan::check_scopes(&all)?;
         Ok(all)
     }
 
-    async fn known_schema(
+    /// What has to be done to have a `BoundSchema`, as far as that can be told without its source.
+    fn known_schema(
         &self,
         cluster: &Cluster,
         name: &ExportName,
+        request: &ApiServiceExportRequest,
         resource: &GroupResource,
-    ) -> Result<Known, Error> {
+    ) -> Result<Write, Error> {
         let kind = &self.kinds.bound_schemas;
         let schema = resource.to_string();
         let Some(known) = kind.get(cluster, &name.namespace, &schema) else {
-            return Ok(Known::Nothing);
+            return Ok(Write::Create);
         };
         let meta = &known.metadata;
         if !bound_schema::is_ours(meta) {
@@ -220,21 +207,17 @@ impl Controller {
             // Made for an export that is gone; garbage collection is on its way.
             return Err(Error::Deleting("a BoundSchema of an export that is gone"));
         }
-        match ExportName::of(meta) {
-            Some(made_for) if made_for == *name => {
-                let live = kind.get_live(cluster, &name.namespace, &schema).await?;
-                Ok(live.map_or(Known::Nothing, |live| Known::Ours(Box::new(live))))
+        if let Some(made_for) = ExportName::of(meta).filter(|made_for| made_for != name) {
+            let kind = &self.kinds.export_requests;
+            let other = kind.get(cluster, &made_for.namespace, &made_for.name);
+            // Of two that wait for each other the older goes on.
+            if other.is_some_and(|other| {
+                !phase_of(&other).is_final() && plan::is_older(&other.metadata, &request.metadata)
+            }) {
+                return Err(Error::Busy { resource: resource.clone(), request: made_for.name });
             }
-            Some(made_for) => {
-                let request =
-                    self.kinds.export_requests.get(cluster, &made_for.namespace, &made_for.name);
-                if request.is_some_and(|request| !phase_of(&request).is_final()) {
-                    return Err(Error::Busy { resource: resource.clone(), request: made_for.name });
-                }
-                Ok(Known::Orphan(Box::new(meta.clone())))
-            }
-            None => Ok(Known::Orphan(Box::new(meta.clone()))),
         }
+        Ok(Write::Replace(Box::new(meta.clone())))
     }
 
     /// Reads the source of a resource and computes what consumers get.
@@ -247,13 +230,9 @@ impl Controller {
         let resource = wanted.group_resource();
         let (source, spec) = self.source(cluster, &resource).await?;
         plan::check_versions(wanted, &spec)?;
-        Ok(Prepared {
-            source_scope: Some(spec.scope),
-            spec: bound_spec(&spec, self.settings.informer_scope, self.settings.isolation)?,
-            source: source.version,
-            resource,
-            write,
-        })
+        let source_scope = spec.scope;
+        let spec = bound_spec(&spec, self.settings.informer_scope, self.settings.isolation)?;
+        Ok(Prepared { source_scope, spec, source: source.version, resource, write })
     }
 
     async fn source(
@@ -282,12 +261,17 @@ impl Controller {
             bound_schema::object(name, &schema_name, schema.spec.clone(), &schema.source)
         };
         match &schema.write {
-            Write::Nothing => {}
             Write::Create => {
                 kind.create(cluster, &object()).await.map_err(refused)?;
             }
             Write::Replace(meta) => {
                 let mut object = object();
+                // An interrupted run may have made just this.
+                let said = object.metadata.annotations.clone().unwrap_or_default();
+                let known = meta.annotations.clone().unwrap_or_default();
+                if said.iter().all(|(key, value)| known.get(key) == Some(value)) {
+                    return Ok(());
+                }
                 object.metadata.resource_version.clone_from(&meta.resource_version);
                 kind.replace(cluster, &object).await.map_err(refused)?;
             }

@@ -80,7 +80,9 @@ pub(in crate::controllers) enum Error {
     #[error(transparent)]
     Schema(#[from] Problem),
     /// What we have just made or seen is not there.
-    #[error("BoundSchema {0} in the service provider cluster not found; it is made again")]
+    #[error(
+        "BoundSchema {0} in the service provider cluster not found; it is made again as soon as its source is there"
+    )]
     SchemaVanished(String),
     /// The API server does not take the schema.
     #[error(

@@ -13,24 +13,20 @@ use crate::api::conditions::{EXPORTS_READY, get};
 use crate::api::keys;
 use crate::api::v1alpha2::{
     ApiServiceExport, ApiServiceExportRequest, ApiServiceExportRequestSpec, ApiServiceExportSpec,
-    ApiServiceExportTemplate, ApiServiceNamespace, ApiServiceNamespaceSpec, BoundSchema,
-    BoundSchemaSpec, GroupResource, ResourceVersions, SchemaUpdatePolicy, Scope,
+    ApiServiceExportTemplate, ApiServiceNamespace, ApiServiceNamespaceSpec, BoundSchemaSpec,
+    GroupResource, ResourceVersions, SchemaUpdatePolicy, Scope,
 };
-use crate::consumer::bound_schema::Facts;
 use crate::consumer::contract::annotation;
-use crate::consumer::rights::ExportName;
+use crate::consumer::rights::{ExportName, is_claimable};
 use crate::consumer::{names, ours, schema};
-
-/// The only resources of a consumer that can be claimed, all of the core group.
-const CLAIMABLE: [&str; 3] = ["configmaps", "secrets", "serviceaccounts"];
 
 /// The `BoundSchema` of one resource, on its way.
 #[derive(Debug)]
 pub(super) struct Prepared {
     /// The resource.
     pub resource: GroupResource,
-    /// Scope of the source, where it was read.
-    pub source_scope: Option<Scope>,
+    /// Scope of the source.
+    pub source_scope: Scope,
     /// What the consumer gets.
     pub spec: BoundSchemaSpec,
     /// Which version of the source that is.
@@ -42,20 +38,10 @@ pub(super) struct Prepared {
 /// What has to be written of a `BoundSchema`.
 #[derive(Debug)]
 pub(super) enum Write {
-    /// It is there.
-    Nothing,
     /// All of it.
     Create,
-    /// One that nobody uses is in the way and becomes it.
+    /// One that no export uses becomes it, unless it is just that.
     Replace(Box<ObjectMeta>),
-}
-
-impl Prepared {
-    /// One that an interrupted run made.
-    pub(super) fn of(resource: GroupResource, object: BoundSchema) -> Self {
-        let source = Facts::of(&object.metadata).map(|facts| facts.source).unwrap_or_default();
-        Self { resource, source_scope: None, spec: object.spec, source, write: Write::Nothing }
-    }
 }
 
 /// Refuses what cannot work whatever the provider does.
@@ -64,7 +50,7 @@ pub(super) fn check(spec: &ApiServiceExportRequestSpec) -> Result<(), Error> {
     for claim in &spec.permission_claims {
         // Not the form of other names: an empty group prints nothing (objects.md section 3).
         let name = format!("{}.{}", claim.resource, claim.group);
-        if !claim.group.is_empty() || !CLAIMABLE.contains(&claim.resource.as_str()) {
+        if !is_claimable(claim) {
             return Err(Error::InvalidClaim(name));
         }
         if seen.contains(&&claim.resource) {
@@ -152,14 +138,19 @@ pub(super) fn check_scopes(all: &[Prepared]) -> Result<(), Error> {
     let Some((first, others)) = all.split_first() else {
         return Ok(());
     };
-    let differs = |other: &&Prepared| {
-        let sources = first.source_scope.zip(other.source_scope);
-        other.spec.scope != first.spec.scope || sources.is_some_and(|(a, b)| a != b)
-    };
-    match others.iter().find(differs) {
-        Some(other) => Err(Error::DifferentScopes(other.source_scope.unwrap_or(other.spec.scope))),
+    // For the consumer they may be of one scope all the same.
+    match others.iter().find(|other| other.source_scope != first.source_scope) {
+        Some(other) => Err(Error::DifferentScopes(other.source_scope)),
         None => Ok(()),
     }
+}
+
+/// Whether a request was made before another; of the same second the lower name was.
+pub(super) fn is_older(one: &ObjectMeta, other: &ObjectMeta) -> bool {
+    let age = |meta: &ObjectMeta| {
+        (meta.creation_timestamp.as_ref().map(|created| created.0), meta.name.clone())
+    };
+    age(one) < age(other)
 }
 
 /// The policy of a request, as it is remembered on its export.

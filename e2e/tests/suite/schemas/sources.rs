@@ -85,7 +85,7 @@ pub(super) async fn webhook() -> Result<()> {
 
         let consumer = said::consumer(admin, "early").await?;
         consumer.submit(NAME, &always(VERSION)).await?;
-        let said = Said::pending("ConversionNotSupported", start.clone());
+        let said = Said::pending("ConversionUnsupported", start.clone());
         said.wait(&consumer, NAME).await?;
         ensure!(consumer.bundle_view().await?.is_empty(), "a refused request made an export");
         let crds = definitions(admin);
@@ -97,7 +97,7 @@ pub(super) async fn webhook() -> Result<()> {
         let (schema, export) = (follower.schema().await?, follower.export().await?);
         let patch = json!({"spec": {"conversion": webhook}});
         object::merge_patch(&crds, &name, &patch, false).await?;
-        let held = Held::new("ConversionNotSupported", start);
+        let held = Held::new("ConversionUnsupported", start);
         wait_source(&follower.consumer, NAME, Some(&held)).await?;
         change(admin, &[with_field(version(VERSION, true), "hat")]).await?;
         wait_source(&consumer, NAME, Some(&held)).await?;

@@ -21,7 +21,7 @@ fn claim(resource: &str) -> Value {
     json!({"resource": resource, "selector": {}})
 }
 
-fn prepared(resource: &str, source: Option<Scope>, scope: Scope) -> Prepared {
+fn prepared(resource: &str, source: Scope, scope: Scope) -> Prepared {
     Prepared {
         resource: GroupResource { group: "wildwest.dev".into(), resource: resource.into() },
         source_scope: source,
@@ -109,15 +109,13 @@ fn resources_versions_and_claims_have_to_be_offered() {
 fn resources_of_one_export_have_one_scope() {
     use Scope::{Cluster, Namespaced};
     let of = |a, b| check_scopes(&[a, b]).is_ok();
-    let same = prepared("cowboys", Some(Namespaced), Namespaced);
-    assert!(of(same, prepared("saloons", Some(Namespaced), Namespaced)));
-    let here = prepared("cowboys", Some(Namespaced), Namespaced);
-    assert!(!of(here, prepared("sheriffs", Some(Cluster), Cluster)));
+    let same = prepared("cowboys", Namespaced, Namespaced);
+    assert!(of(same, prepared("saloons", Namespaced, Namespaced)));
+    let here = prepared("cowboys", Namespaced, Namespaced);
+    assert!(!of(here, prepared("sheriffs", Cluster, Cluster)));
     // Both are cluster-scoped for the consumer, but only one is for the provider.
-    let rewritten = prepared("cowboys", Some(Namespaced), Cluster);
-    assert!(!of(rewritten, prepared("sheriffs", Some(Cluster), Cluster)));
-    let interrupted = prepared("cowboys", None, Cluster);
-    assert!(of(interrupted, prepared("saloons", Some(Namespaced), Cluster)));
+    let rewritten = prepared("cowboys", Namespaced, Cluster);
+    assert!(!of(rewritten, prepared("sheriffs", Cluster, Cluster)));
 }
 
 #[test]
@@ -151,7 +149,7 @@ fn an_export_is_what_was_asked_for_with_the_settings_of_the_backend() {
         isolation: Isolation::None,
         allow_shared: false,
     };
-    let schemas = [prepared("cowboys", None, Scope::Namespaced)];
+    let schemas = [prepared("cowboys", Scope::Namespaced, Scope::Namespaced)];
     let export = new_export(&ExportName::new("cluster-a", "cows"), &request, &settings, &schemas);
     assert!(same_wish(&request.spec, &export.spec));
     assert_eq!(
@@ -195,5 +193,21 @@ fn a_request_lives_ten_minutes_from_when_its_export_was_ready() {
     request.status = Some(status);
     for (now, left) in [(100, 10), (105, 5), (110, 0), (200, 0), (90, 20)] {
         assert_eq!(time_left(&request, minutes(10), at(now)), minutes(left), "{now}");
+    }
+}
+
+#[test]
+fn of_two_requests_that_wait_for_each_other_the_older_goes_on() {
+    let made = |name: &str, second: i64| {
+        let created = Timestamp::from_second(second).unwrap().to_string();
+        from_value::<ObjectMeta>(json!({"name": name, "creationTimestamp": created})).unwrap()
+    };
+    for (one, other, older) in [
+        (made("b", 1), made("a", 2), true),
+        (made("a", 2), made("b", 1), false),
+        (made("a", 1), made("b", 1), true),
+        (made("b", 1), made("a", 1), false),
+    ] {
+        assert_eq!(is_older(&one, &other), older, "{one:?} {other:?}");
     }
 }
