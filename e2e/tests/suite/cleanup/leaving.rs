@@ -12,6 +12,8 @@ use super::{TOWN, Tenant, WIDE};
 use crate::Test;
 use crate::suite::place::{Place, SOON, cowboys};
 
+/// A server lists all instances of a kind before it lets the kind go, and may take several tries for that.
+const UNINSTALLED: std::time::Duration = std::time::Duration::from_mins(4);
 /// Without it, and with the others still there, it looks as if each consumer had given up its namespaces.
 const FIRST: &str = "apiservicenamespaces.kube-bind.io";
 
@@ -156,7 +158,7 @@ async fn uninstalled(place: &mut Place) -> Result<()> {
         crds.delete(name, &DeleteParams::default()).await?;
     }
     for name in &ours {
-        object::wait_gone(&crds, name, SOON).await?;
+        object::wait_gone(&crds, name, UNINSTALLED).await?;
     }
     place.deleted_nothing(mark).await.context("without CRDs")?;
     stays.check(place).await.context("without CRDs")?;
