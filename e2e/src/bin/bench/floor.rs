@@ -13,7 +13,7 @@ use kube::api::{ApiResource, DynamicObject};
 use serde_json::{Value, json};
 
 use crate::Setting;
-use crate::load::{CONSUMERS_AT_ONCE, Place};
+use crate::load::{AT_ONCE, Place};
 
 /// What was measured.
 pub(crate) struct Floor {
@@ -115,7 +115,7 @@ pub(crate) async fn measure(places: &[Place], consumers: usize, setting: Setting
     let since = Instant::now();
     stream::iter(all)
         .map(|((place, contract, steps), index)| write(&place.admin, contract, steps, index))
-        .buffer_unordered(CONSUMERS_AT_ONCE)
+        .buffer_unordered(AT_ONCE)
         .try_collect::<Vec<()>>()
         .await?;
     Ok(Floor { writes, taken: since.elapsed() })
