@@ -101,7 +101,8 @@ impl Report {
             let budget = budget.trim_end();
             let _ = writeln!(text, "| {what} | {value:.1} {unit} | {budget}{missed} |");
         }
-        for Table { what, divisor, counts, .. } in &self.requests {
+        let tables = self.requests.iter().filter(|table| !table.counts.is_empty());
+        for Table { what, divisor, counts, .. } in tables {
             let _ = writeln!(text, "\n{what}, by verb and resource:\n");
             let _ = writeln!(text, "| each | all | verb | resource |\n|---|---|---|---|");
             for ((verb, resource), count) in counts {

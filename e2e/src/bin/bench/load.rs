@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use e2e::client::Access;
 use e2e::kcp::{Claims, Workspace};
 use e2e::object::{self, kube_bind};
-use e2e::provider::Provider;
+use e2e::provider::{EXPORT, Provider};
 use e2e::service::{self, Exported, GROUP, Source};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use kube::Client;
@@ -141,6 +142,14 @@ impl Setting {
             Self::Namespaced => Exported::of(GROUP, service::Scope::Namespaced),
         }
     }
+}
+
+/// The credential that the backend runs with, and the URL of the virtual workspace that it writes through.
+pub(crate) async fn backend_access(provider: &Provider) -> Result<(Access, String)> {
+    let kubeconfig = provider.flags.iter().find_map(|flag| flag.strip_prefix("--kubeconfig="));
+    let text = std::fs::read_to_string(kubeconfig.context("no --kubeconfig")?)?;
+    let endpoint = provider.kcp.endpoint_url(&provider.export.path, EXPORT).await?;
+    Ok((Access::from_kubeconfig(&text, None)?, endpoint))
 }
 
 /// Makes workspaces that are engaged.

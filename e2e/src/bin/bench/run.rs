@@ -10,8 +10,9 @@ use e2e::kcp::Kcp;
 use e2e::provider::Provider;
 
 use crate::figures::{Report, amount, cpu_seconds};
+use crate::floor::{self, Floor, Way};
 use crate::load::{self, DEADLINE, Place, Taken};
-use crate::{Options, Setting, floor, restart};
+use crate::{Options, Setting, restart};
 
 /// Without a request for this long the backend has done its work.
 const QUIET: Duration = Duration::from_secs(5);
@@ -51,16 +52,31 @@ pub(crate) async fn measure(options: &Options, setting: Setting) -> Result<Repor
 
     restart::measure(&mut report, &meter, &mut provider, count).await?;
     provider.backend.stop().await?;
-    let floor = floor::measure(&places, consumers, setting).await?;
-    let taken = floor.taken.as_secs_f64();
-    report.add("floor_writes", "floor: raw writes per consumer", amount(floor.writes), "", None);
-    report.add("floor_time", "floor: until all are done", taken, "s", None);
-    let rate = amount(floor.writes * count * consumers) / taken;
-    report.add("floor_rate", "floor: raw writes per second", rate, "", None);
-    let what = "time until all consumers are done, over the floor";
-    report.add("over_floor", what, bound.as_secs_f64() / taken, "x", Some(1.3));
+    for way in [Way::Direct, Way::Virtual] {
+        let floor = floor::measure(&provider, &places, consumers, setting, way).await?;
+        add_floor(&mut report, way, &floor, count * consumers, bound);
+    }
     kcp.kill().await?;
     Ok(report)
+}
+
+/// `bound` is the time in which the backend had all consumers done.
+fn add_floor(report: &mut Report, way: Way, floor: &Floor, consumers: usize, bound: Duration) {
+    let taken = floor.taken.as_secs_f64();
+    let (key, what, budget) = match way {
+        Way::Direct => ("floor", "floor", Some(1.3)),
+        Way::Virtual => ("floor_virtual", "floor through the virtual workspace", None),
+    };
+    let mut add = |part: &str, what: String, value, unit, budget| {
+        report.add(&format!("{key}_{part}"), &what, value, unit, budget);
+    };
+    let writes = amount(floor.writes);
+    add("writes", format!("{what}: raw writes per consumer"), writes, "", None);
+    add("time", format!("{what}: until all are done"), taken, "s", None);
+    let rate = writes * amount(consumers) / taken;
+    add("rate", format!("{what}: raw writes per second"), rate, "", None);
+    let ratio = bound.as_secs_f64() / taken;
+    add("ratio", format!("time until all consumers are done, over the {what}"), ratio, "x", budget);
 }
 
 /// Makes the workspaces and offers the API in them.
