@@ -118,14 +118,22 @@ impl Audit {
 
     /// Requests that ended after `mark`, but no watches.
     pub fn requests(&self, mark: Mark, filter: &Filter) -> Result<Vec<Request>> {
-        let events = self.events(mark, "ResponseComplete")?;
-        Ok(events.into_iter().filter(|r| r.verb != "watch" && filter.admits(r)).collect())
+        let events = self.events(mark, "ResponseComplete")?.into_iter().map(Request::from);
+        Ok(events.filter(|r| r.verb != "watch" && filter.admits(r)).collect())
+    }
+
+    /// Paths and queries of the lists that ended after `mark`, as the server got them.
+    pub fn lists(&self, mark: Mark, filter: &Filter) -> Result<Vec<String>> {
+        let events = self.events(mark, "ResponseComplete")?.into_iter();
+        let lists = events.filter(|event| event.verb == "list");
+        let pairs = lists.map(|event| (event.request_uri.clone(), Request::from(event)));
+        Ok(pairs.filter(|(_, request)| filter.admits(request)).map(|(uri, _)| uri).collect())
     }
 
     /// Watches that were opened after `mark`.
     pub fn watches(&self, mark: Mark, filter: &Filter) -> Result<Vec<Request>> {
-        let events = self.events(mark, "ResponseStarted")?;
-        Ok(events.into_iter().filter(|r| r.verb == "watch" && filter.admits(r)).collect())
+        let events = self.events(mark, "ResponseStarted")?.into_iter().map(Request::from);
+        Ok(events.filter(|r| r.verb == "watch" && filter.admits(r)).collect())
     }
 
     /// Waits until no request but `ignored` ones has ended for `window`, and returns those from `mark` on.
@@ -167,21 +175,21 @@ impl Audit {
         File::open(&self.path).with_context(|| format!("opening {}", self.path.display()))
     }
 
-    fn events(&self, mark: Mark, stage: &str) -> Result<Vec<Request>> {
+    fn events(&self, mark: Mark, stage: &str) -> Result<Vec<Event>> {
         let mut file = self.open()?;
         file.seek(SeekFrom::Start(mark.0))?;
         let mut text = String::new();
         file.read_to_string(&mut text).context("reading the audit log")?;
         // The last line may be half written.
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        let mut requests = Vec::new();
+        let mut events = Vec::new();
         for line in whole.lines().filter(|line| line.contains(stage)) {
             let event: Event = serde_json::from_str(line).context("an audit event")?;
             if event.stage == stage {
-                requests.push(event.into());
+                events.push(event);
             }
         }
-        Ok(requests)
+        Ok(events)
     }
 }
 
@@ -295,6 +303,10 @@ mod tests {
         let one = Filter::backend().cluster("vxqz");
         assert_eq!(audit.requests(after, &one).unwrap(), []);
         assert_eq!(audit.requests(Mark(0), &Filter::agent("konnector")).unwrap(), []);
+        assert_eq!(
+            audit.lists(Mark(0), &Filter::backend()).unwrap(),
+            ["/apis/rbac.authorization.k8s.io/v1/roles?limit=1"]
+        );
     }
 
     #[test]

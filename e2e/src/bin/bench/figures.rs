@@ -7,10 +7,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use e2e::audit::{Request, count};
 use e2e::backend::Backend;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// One row of the result.
 pub(crate) struct Figure {
+    /// Names it in JSON, the same in every run.
+    key: String,
     what: String,
     value: f64,
     unit: &'static str,
@@ -19,88 +21,128 @@ pub(crate) struct Figure {
 
 /// The result of one run.
 pub(crate) struct Report {
+    /// Names it in JSON.
+    key: &'static str,
     title: String,
     figures: Vec<Figure>,
-    /// Requests of the backend by verb and resource, with what they were for.
-    requests: Vec<(String, Counts)>,
+    requests: Vec<Table>,
 }
 
-/// How many requests there are by verb and resource.
-type Counts = BTreeMap<(String, String), usize>;
+/// Requests of the backend by verb and resource.
+struct Table {
+    key: &'static str,
+    what: String,
+    /// Of how many things the figure is the mean.
+    divisor: usize,
+    counts: BTreeMap<(String, String), usize>,
+}
 
 impl Report {
-    pub(crate) fn new(title: String) -> Self {
-        Self { title, figures: Vec::new(), requests: Vec::new() }
+    pub(crate) fn new(key: &'static str, title: String) -> Self {
+        Self { key, title, figures: Vec::new(), requests: Vec::new() }
     }
 
-    pub(crate) fn add(&mut self, what: &str, value: f64, unit: &'static str, budget: Option<f64>) {
+    /// One figure; `key` names it in JSON.
+    pub(crate) fn add(
+        &mut self,
+        key: &str,
+        what: &str,
+        value: f64,
+        unit: &'static str,
+        budget: Option<f64>,
+    ) {
         eprintln!("bench: {what}: {value:.2} {unit}");
-        self.figures.push(Figure { what: what.to_owned(), value, unit, budget });
+        let (key, what) = (key.to_owned(), what.to_owned());
+        self.figures.push(Figure { key, what, value, unit, budget });
     }
 
     /// Requests per something, and which.
     pub(crate) fn add_requests(
         &mut self,
+        key: &'static str,
         what: &str,
         requests: &[Request],
         divisor: usize,
         budget: Option<f64>,
     ) {
-        self.add(what, amount(requests.len()) / amount(divisor.max(1)), "", budget);
-        self.requests.push((what.to_owned(), count(requests)));
+        let divisor = divisor.max(1);
+        self.add(key, what, amount(requests.len()) / amount(divisor), "", budget);
+        let what = what.to_owned();
+        self.requests.push(Table { key, what, divisor, counts: count(requests) });
     }
 
     /// The latency of one step: median and 99th percentile.
-    pub(crate) fn add_latency(&mut self, what: &str, taken: &[Duration]) {
+    pub(crate) fn add_latency(&mut self, key: &str, what: &str, taken: &[Duration]) {
         for (name, rank) in [("p50", 50), ("p99", 99)] {
             let value = percentile(taken, rank).as_secs_f64() * 1000.0;
-            self.add(&format!("{what}, {name}"), value, "ms", None);
+            self.add(&format!("{key}_{name}"), &format!("{what}, {name}"), value, "ms", None);
         }
     }
 
     /// Resident memory now.
-    pub(crate) fn add_memory(&mut self, what: &str, backend: &Backend, budget: f64) -> Result<()> {
+    pub(crate) fn add_memory(
+        &mut self,
+        key: &str,
+        what: &str,
+        backend: &Backend,
+        budget: f64,
+    ) -> Result<()> {
         let bytes = usize::try_from(backend.resident_bytes()?)?;
-        self.add(what, amount(bytes) / 1024.0 / 1024.0, "MiB", Some(budget));
+        self.add(key, what, amount(bytes) / 1024.0 / 1024.0, "MiB", Some(budget));
         Ok(())
     }
 
     pub(crate) fn markdown(&self) -> String {
         let mut text = format!("{}\n\n| figure | measured | budget |\n|---|---|---|\n", self.title);
-        for Figure { what, value, unit, budget } in &self.figures {
+        for figure in &self.figures {
+            let Figure { what, value, unit, budget, .. } = figure;
+            let missed = if figure.is_within() { "" } else { " **missed**" };
             let budget = budget.map_or(String::new(), |budget| format!("{budget:.1} {unit}"));
-            let _ = writeln!(text, "| {what} | {value:.1} {unit} | {} |", budget.trim_end());
+            let budget = budget.trim_end();
+            let _ = writeln!(text, "| {what} | {value:.1} {unit} | {budget}{missed} |");
         }
-        for (what, counts) in &self.requests {
-            let _ = writeln!(text, "\n{what}, all of them by verb and resource:\n");
-            let _ = writeln!(text, "| requests | verb | resource |\n|---|---|---|");
+        let tables = self.requests.iter().filter(|table| !table.counts.is_empty());
+        for Table { what, divisor, counts, .. } in tables {
+            let _ = writeln!(text, "\n{what}, by verb and resource:\n");
+            let _ = writeln!(text, "| each | all | verb | resource |\n|---|---|---|---|");
             for ((verb, resource), count) in counts {
-                let _ = writeln!(text, "| {count} | {verb} | {resource} |");
+                let each = amount(*count) / amount(*divisor);
+                let _ = writeln!(text, "| {each:.2} | {count} | {verb} | {resource} |");
             }
         }
         text
     }
 
+    /// Figures and requests under their keys, and whether each figure is within its budget.
     pub(crate) fn json(&self) -> Value {
-        let figure = |figure: &Figure| {
-            json!({
-                "figure": figure.what,
-                "value": figure.value,
-                "unit": figure.unit,
-                "budget": figure.budget,
-            })
-        };
-        let requests = |(what, counts): &(String, Counts)| {
+        let figures = self.figures.iter().map(|figure| {
+            let Figure { key, what, value, unit, budget } = figure;
+            let within = budget.map(|_| figure.is_within());
+            let object = json!({
+                "what": what, "value": value, "unit": unit, "budget": budget, "within": within,
+            });
+            (key.clone(), object)
+        });
+        let requests = self.requests.iter().map(|Table { key, divisor, counts, .. }| {
             let rows = counts.iter().map(
                 |((verb, resource), count)| json!({"verb": verb, "resource": resource, "count": count}),
             );
-            json!({"figure": what, "requests": rows.collect::<Vec<_>>()})
-        };
+            let object = json!({"of": divisor, "requests": rows.collect::<Vec<_>>()});
+            ((*key).to_owned(), object)
+        });
         json!({
+            "run": self.key,
             "title": self.title,
-            "figures": self.figures.iter().map(figure).collect::<Vec<_>>(),
-            "requests": self.requests.iter().map(requests).collect::<Vec<_>>(),
+            "figures": figures.collect::<Map<_, _>>(),
+            "requests": requests.collect::<Map<_, _>>(),
         })
+    }
+}
+
+impl Figure {
+    /// Also where there is no budget.
+    fn is_within(&self) -> bool {
+        self.budget.is_none_or(|budget| self.value <= budget)
     }
 }
 

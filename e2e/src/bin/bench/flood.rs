@@ -24,9 +24,12 @@ const BINDS: usize = 500;
 const NOISE: usize = 300;
 
 pub(crate) async fn measure() -> Result<Report> {
-    let mut report = Report::new(format!(
-        "{BINDS} binds at once in {WORKSPACES} workspaces, without and with {NOISE} requests that another one keeps editing"
-    ));
+    let mut report = Report::new(
+        "flood",
+        format!(
+            "{BINDS} binds at once in {WORKSPACES} workspaces, without and with {NOISE} requests that another one keeps editing"
+        ),
+    );
     let kcp = Arc::new(Kcp::start(&dirs::fresh("bench-flood")?).await?);
     let flags = Setting::Namespaced.flags();
     let provider = Provider::start_on(Arc::clone(&kcp), "bench-flood", &flags).await?;
@@ -49,11 +52,17 @@ pub(crate) async fn measure() -> Result<Report> {
     stop.store(true, Ordering::Relaxed);
     flooding.await??;
 
-    report.add("edits of the noisy workspace meanwhile", amount(meanwhile), "", None);
-    report.add_latency("latency of a bind in quiet", &quiet);
-    report.add_latency("latency of a bind beside the noise", &loud);
+    report.add(
+        "flood_edits",
+        "edits of the noisy workspace meanwhile",
+        amount(meanwhile),
+        "",
+        None,
+    );
+    report.add_latency("latency_quiet", "latency of a bind in quiet", &quiet);
+    report.add_latency("latency_noise", "latency of a bind beside the noise", &loud);
     let ratio = percentile(&loud, 99).as_secs_f64() / percentile(&quiet, 99).as_secs_f64();
-    report.add("p99 beside the noise over p99 in quiet", ratio, "x", Some(2.0));
+    report.add("noise_over_quiet", "p99 beside the noise over p99 in quiet", ratio, "x", Some(2.0));
     kcp.kill().await?;
     Ok(report)
 }

@@ -1,19 +1,20 @@
 //! The floor: the writes that a consumer consists of, issued raw in the same workspaces with the same concurrency.
 //!
-//! What is written is what the backend wrote for the first consumer of each workspace, under other names. It does not
-//! run meanwhile.
+//! What is written is what the backend wrote for the first consumer of each workspace, under other names, and the
+//! requests that it answered. It does not run meanwhile.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use e2e::object::{self, core, kube_bind, rbac};
+use e2e::provider::Provider;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use kube::Client;
 use kube::api::{ApiResource, DynamicObject};
 use serde_json::{Value, json};
 
 use crate::Setting;
-use crate::load::{CONSUMERS_AT_ONCE, Place};
+use crate::load::{self, AT_ONCE, Place};
 
 /// What was measured.
 pub(crate) struct Floor {
@@ -21,6 +22,16 @@ pub(crate) struct Floor {
     pub(crate) writes: usize,
     /// Until all were done.
     pub(crate) taken: Duration,
+}
+
+/// Where the raw writes go.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Way {
+    /// To kcp itself, as an admin.
+    Direct,
+    /// Through the virtual workspace of the export with the credential of the backend, which has no other way: kcp
+    /// handles each request twice there.
+    Virtual,
 }
 
 /// One object of a consumer and how it came about.
@@ -100,11 +111,17 @@ fn plain(mut object: DynamicObject) -> Result<Value> {
     Ok(serde_json::to_value(object)?)
 }
 
-pub(crate) async fn measure(places: &[Place], consumers: usize, setting: Setting) -> Result<Floor> {
+pub(crate) async fn measure(
+    provider: &Provider,
+    places: &[Place],
+    consumers: usize,
+    setting: Setting,
+    way: Way,
+) -> Result<Floor> {
     let mut templates = Vec::new();
     for place in places {
         let (contract, steps) = template(place, setting).await?;
-        templates.push((place, contract, steps));
+        templates.push((writer(provider, place, way).await?, contract, steps));
     }
     let writes = |(_, _, steps): &(_, _, Vec<Step>)| {
         steps.len() + steps.iter().filter(|step| step.status).count()
@@ -114,16 +131,31 @@ pub(crate) async fn measure(places: &[Place], consumers: usize, setting: Setting
         (0..consumers).flat_map(|index| templates.iter().map(move |t| (t, index))).collect();
     let since = Instant::now();
     stream::iter(all)
-        .map(|((place, contract, steps), index)| write(&place.admin, contract, steps, index))
-        .buffer_unordered(CONSUMERS_AT_ONCE)
+        .map(|((writer, contract, steps), index)| {
+            let other = format!("{way:?}-{index}").to_lowercase();
+            write(writer, contract, steps, other)
+        })
+        .buffer_unordered(AT_ONCE)
         .try_collect::<Vec<()>>()
         .await?;
     Ok(Floor { writes, taken: since.elapsed() })
 }
 
-/// Writes one consumer.
-async fn write(admin: &Client, contract: &str, steps: &[Step], index: usize) -> Result<()> {
-    let other = format!("raw-{index}");
+async fn writer(provider: &Provider, place: &Place, way: Way) -> Result<Client> {
+    match way {
+        Way::Direct => Ok(place.admin.clone()),
+        Way::Virtual => {
+            let (access, endpoint) = load::backend_access(provider).await?;
+            access
+                .at(format!("{endpoint}/clusters/{}", place.workspace.cluster))
+                .client("bench")
+                .await
+        }
+    }
+}
+
+/// Writes one consumer under another name.
+async fn write(admin: &Client, contract: &str, steps: &[Step], other: String) -> Result<()> {
     let renamed = |text: &str| {
         text.replace(contract, &format!("{contract}-{other}")).replace("consumer-0", &other)
     };

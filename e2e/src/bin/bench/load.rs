@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use e2e::client::Access;
 use e2e::kcp::{Claims, Workspace};
 use e2e::object::{self, kube_bind};
-use e2e::provider::Provider;
+use e2e::provider::{EXPORT, Provider};
 use e2e::service::{self, Exported, GROUP, Source};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use kube::Client;
@@ -21,8 +22,8 @@ use crate::Setting;
 
 /// Workspaces that are made at the same time: more only queue up in kcp.
 pub(crate) const PARALLEL: usize = 8;
-/// Consumers at work at the same time.
-pub(crate) const CONSUMERS_AT_ONCE: usize = 16;
+/// Consumers at work at the same time: all, up to what kcp takes without turning writes away (200 by default).
+pub(crate) const AT_ONCE: usize = 128;
 pub(crate) const DEADLINE: Duration = Duration::from_mins(15);
 /// The consumer's namespace that is synced first.
 const TOWN: &str = "town";
@@ -119,6 +120,14 @@ fn has_namespace(object: &DynamicObject) -> bool {
 }
 
 impl Setting {
+    /// Names it in JSON.
+    pub(crate) fn key(self) -> &'static str {
+        match self {
+            Self::Cluster => "cluster",
+            Self::Namespaced => "namespaced",
+        }
+    }
+
     pub(crate) fn flags(self) -> [&'static str; 4] {
         let scope = match self {
             Self::Cluster => "--consumer-scope=cluster",
@@ -135,6 +144,14 @@ impl Setting {
     }
 }
 
+/// The credential that the backend runs with, and the URL of the virtual workspace that it writes through.
+pub(crate) async fn backend_access(provider: &Provider) -> Result<(Access, String)> {
+    let kubeconfig = provider.flags.iter().find_map(|flag| flag.strip_prefix("--kubeconfig="));
+    let text = std::fs::read_to_string(kubeconfig.context("no --kubeconfig")?)?;
+    let endpoint = provider.kcp.endpoint_url(&provider.export.path, EXPORT).await?;
+    Ok((Access::from_kubeconfig(&text, None)?, endpoint))
+}
+
 /// Makes workspaces that are engaged.
 pub(crate) async fn engage(provider: &Provider, count: usize) -> Result<Vec<Workspace>> {
     let made = stream::iter(0..count).map(|_| provider.tenant("tenant", Claims::All));
@@ -142,6 +159,8 @@ pub(crate) async fn engage(provider: &Provider, count: usize) -> Result<Vec<Work
 }
 
 /// Serves the API in each workspace, by an APIBinding of its own and a labelled copy of its schemas.
+///
+/// Copies are cheaper for kcp than CRDs: it serves one API for all bindings of an export, and a copy is only stored.
 pub(crate) async fn serve(provider: &Provider, workspaces: Vec<Workspace>) -> Result<Vec<Place>> {
     let served = stream::iter(workspaces).map(|workspace| async move {
         provider.serve(&workspace, Source::Schemas).await?;
@@ -154,7 +173,7 @@ pub(crate) async fn serve(provider: &Provider, workspaces: Vec<Workspace>) -> Re
     served.buffer_unordered(PARALLEL).try_collect().await
 }
 
-/// All consumers of all workspaces, a few at a time; the workspaces take turns.
+/// All consumers of all workspaces at once; the workspaces take turns.
 pub(crate) async fn consumers(
     places: &Arc<Vec<Place>>,
     count: usize,
@@ -163,7 +182,7 @@ pub(crate) async fn consumers(
     let all = (0..count).flat_map(|index| places.iter().map(move |place| (place, index)));
     let all: Vec<_> = all.collect();
     let taken = stream::iter(all).map(|(place, index)| one(place, index, setting));
-    taken.buffer_unordered(CONSUMERS_AT_ONCE).try_collect().await
+    taken.buffer_unordered(AT_ONCE).try_collect().await
 }
 
 /// Binds one consumer and waits; gives the contract namespace.

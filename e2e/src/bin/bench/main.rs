@@ -10,6 +10,7 @@ mod figures;
 mod flood;
 mod floor;
 mod load;
+mod restart;
 mod run;
 
 use std::path::PathBuf;
