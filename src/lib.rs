@@ -15,8 +15,8 @@
 //! | `cluster_binding` | ClusterBinding | its conditions `Healthy` and `Ready` |
 //! | `bindable_resources_request` | BindableResourcesRequest, Namespaces, our Secrets | the response Secret, the request's status, and through [`onboarding`] the contract namespace |
 //! | `export_request` | APIServiceExportRequest, source schemas, exports, BoundSchemas, contract namespaces | BoundSchemas, through [`rights`] the roles, APIServiceExports, APIServiceNamespaces, the request's status |
-//! | `export` | APIServiceExport, BoundSchemas, source schemas, our roles and bindings, APIServiceNamespaces | BoundSchemas that follow their source, roles and bindings, the export's annotation and conditions; takes away what is left of one that is gone |
-//! | `service_namespace` | APIServiceNamespace, service and contract namespaces, exports | service namespaces, the roles in them, `status.namespace`, further owners; deletes service namespaces of which the APIServiceNamespace or the contract is gone |
+//! | `export` | APIServiceExport, BoundSchemas, source schemas, our roles and bindings, requests, APIServiceNamespaces, ClusterBindings, contract namespaces | BoundSchemas that follow their source, roles and bindings, the export's annotation and conditions; takes away what is left of one that is gone |
+//! | `service_namespace` | APIServiceNamespace, service and contract namespaces, exports, ClusterBindings | service namespaces, the roles in them, `status.namespace`, further owners; deletes service namespaces of which the APIServiceNamespace or the contract is gone |
 //!
 //! Dependencies point one way (`scripts/check-layers` holds the table and fails on others):
 //! [`api`] and [`runtime`] stand alone; [`consumer`] uses `api`; [`kinds`], [`onboarding`], [`rights`]

@@ -44,8 +44,14 @@ impl ExportName {
     /// What [`keys::ANNOTATION_EXPORT`] of an object says.
     #[must_use]
     pub fn of(meta: &ObjectMeta) -> Option<Self> {
+        Self::of_contract(meta, None)
+    }
+
+    /// The same, if it is of this contract namespace; of any without one.
+    #[must_use]
+    pub fn of_contract(meta: &ObjectMeta, contract: Option<&str>) -> Option<Self> {
         let (namespace, name) = annotation(meta, keys::ANNOTATION_EXPORT)?.split_once('/')?;
-        Some(Self::new(namespace, name))
+        contract.is_none_or(|contract| contract == namespace).then(|| Self::new(namespace, name))
     }
 
     /// The annotation's value.
@@ -70,8 +76,7 @@ impl ExportName {
 /// Whether an object of ours belongs to an export of the consumer with this contract namespace.
 #[must_use]
 pub fn is_made_for_consumer(meta: &ObjectMeta, contract: &str) -> bool {
-    ours::is_labelled(meta)
-        && ExportName::of(meta).is_some_and(|export| export.namespace == contract)
+    ours::is_labelled(meta) && ExportName::of_contract(meta, Some(contract)).is_some()
 }
 
 /// The rules of an export, by where they hold; each list is sorted by `<resource>.<group>`.

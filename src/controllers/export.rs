@@ -1,7 +1,7 @@
 //! `APIServiceExport`: keeps what belongs to an export in step with it.
 //!
-//! Watches: exports; their `BoundSchema`s and the source schemas; roles and bindings of ours;
-//! `APIServiceNamespace`s. Writes: `BoundSchema`s, first; then the export's hash annotation, by which
+//! Watches: exports; their `BoundSchema`s and the source schemas; roles and bindings of ours; the
+//! requests, `APIServiceNamespace`s, `ClusterBinding` and contract namespace of their consumer. Writes: `BoundSchema`s, first; then the export's hash annotation, by which
 //! the konnector notices; roles and bindings; the conditions `ProviderInSync`, `SourceInSync`,
 //! `RightsGranted` and `Isolated`, beside those of the konnector. Of an export that is gone: deletes its
 //! roles, bindings and ownerless `BoundSchema`s. Promises: a schema changes only where the policy of the
@@ -10,6 +10,7 @@
 
 mod schemas;
 mod status;
+mod wakes;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +19,11 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use self::schemas::{Held, REFUSED_AGAIN, Schemas};
+pub(super) use self::wakes::{keys_in, subscribe};
 use crate::api::keys;
 use crate::api::v1alpha2::{ApiServiceExport, BoundSchemaSpec};
 use crate::consumer::bound_schema;
-use crate::consumer::contract::{annotation, identity_of};
+use crate::consumer::contract::annotation;
 use crate::consumer::rights::{ExportName, exposure};
 use crate::consumer::schema;
 use crate::gone::{Gone, Standing, UNPROVEN_AGAIN};
@@ -31,8 +33,6 @@ use crate::runtime::cluster::ObjKey;
 use crate::runtime::controller::Reconciler;
 use crate::runtime::error::{CallError, Retry};
 use crate::runtime::fleet::Cluster;
-use crate::runtime::kind::{Kind, Wire};
-use crate::runtime::queue::Queue;
 
 use super::export_request::phase_of;
 
@@ -42,128 +42,6 @@ pub(super) struct Controller {
     rights: Arc<ExportRights>,
     gone: Arc<Gone>,
     schemas: Schemas,
-}
-
-/// Asks for an export when something of it changes.
-pub(super) fn subscribe(kinds: &Arc<Kinds>, queue: &Arc<Queue>) {
-    made_for(&kinds.roles, queue);
-    made_for(&kinds.role_bindings, queue);
-    made_for(&kinds.cluster_roles, queue);
-    made_for(&kinds.cluster_role_bindings, queue);
-    // The resources of a BoundSchema's export name it, whoever made it.
-    let (k, q) = (Arc::clone(kinds), Arc::clone(queue));
-    kinds.bound_schemas.subscribe(move |fleet, delta| {
-        let Some(object) = delta.object() else { return };
-        let meta = &object.metadata;
-        if let Some(export) = ExportName::of(meta) {
-            q.add(ObjKey::new(&delta.scope.cluster, &export.namespace, &export.name));
-        } else if let Some(cluster) = fleet.cluster(&delta.scope.cluster) {
-            let namespace = meta.namespace.as_deref().unwrap_or_default();
-            let name = meta.name.as_deref().unwrap_or_default();
-            wake(&k, &q, &cluster, Some(namespace), |export| has(export, name));
-        }
-    });
-    let (k, q) = (Arc::clone(kinds), Arc::clone(queue));
-    kinds.sources.subscribe(move |fleet, scope, resource| {
-        if let Some(cluster) = fleet.cluster(&scope.cluster) {
-            wake(&k, &q, &cluster, None, |export| has(export, resource));
-        }
-    });
-    // A service namespace that came up while the export was made has its roles from one of the two.
-    let (k, q) = (Arc::clone(kinds), Arc::clone(queue));
-    kinds.service_namespaces.subscribe(move |fleet, delta| {
-        let Some(object) = &delta.new else { return };
-        if let Some(cluster) = fleet.cluster(&delta.scope.cluster) {
-            wake(&k, &q, &cluster, object.metadata.namespace.as_deref(), |_| true);
-        }
-    });
-    // An export is nobody's without its contract namespace; without a ClusterBinding nothing can be said
-    // of what is missing, until the namespace goes too.
-    let (k, q) = (Arc::clone(kinds), Arc::clone(queue));
-    kinds.cluster_bindings.subscribe(move |fleet, delta| {
-        let (None, Some(object)) = (&delta.old, &delta.new) else { return };
-        if let Some(cluster) = fleet.cluster(&delta.scope.cluster) {
-            wake_all(&k, &q, &cluster, object.metadata.namespace.as_deref());
-        }
-    });
-    let (k, q) = (Arc::clone(kinds), Arc::clone(queue));
-    kinds.namespaces.subscribe(move |fleet, delta| {
-        let came_or_went = delta.old.is_some() != delta.new.is_some();
-        let Some(object) = delta.object().filter(|_| came_or_went) else { return };
-        let is_contract = identity_of(&object.metadata).is_some();
-        if is_contract && let Some(cluster) = fleet.cluster(&delta.scope.cluster) {
-            wake_all(&k, &q, &cluster, object.metadata.name.as_deref());
-        }
-    });
-    // An export of the same name may have left something behind that the request needed.
-    let q = Arc::clone(queue);
-    kinds.export_requests.subscribe(move |_, delta| {
-        let ended = delta.new.as_ref().is_none_or(|request| {
-            phase_of(request).is_final() || request.metadata.deletion_timestamp.is_some()
-        });
-        if let Some(request) = delta.object().filter(|_| ended) {
-            q.add(ObjKey::of(&delta.scope.cluster, &request.metadata));
-        }
-    });
-}
-
-/// Asks for the export that an object was made for.
-fn made_for<K: Wire>(kind: &Kind<K>, queue: &Arc<Queue>) {
-    let queue = Arc::clone(queue);
-    kind.subscribe(move |_, delta| {
-        let export = delta.object().and_then(|object| ExportName::of((**object).meta()));
-        if let Some(export) = export {
-            queue.add(ObjKey::new(&delta.scope.cluster, &export.namespace, &export.name));
-        }
-    });
-}
-
-fn has(export: &ApiServiceExport, resource: &str) -> bool {
-    export.spec.resources.iter().any(|known| known.group_resource().to_string() == resource)
-}
-
-fn wake(
-    kinds: &Kinds,
-    queue: &Queue,
-    cluster: &Cluster,
-    namespace: Option<&str>,
-    concerns: impl Fn(&ApiServiceExport) -> bool,
-) {
-    let exports = match namespace {
-        Some(namespace) => kinds.exports.list_namespace(cluster, namespace),
-        None => kinds.exports.list(cluster),
-    };
-    for export in exports.iter().filter(|export| concerns(export)) {
-        queue.add(ObjKey::of(&cluster.id, &export.metadata));
-    }
-}
-
-/// Asks for all exports of a contract namespace, and for those of which only something is left.
-fn wake_all(kinds: &Kinds, queue: &Queue, cluster: &Cluster, contract: Option<&str>) {
-    let keys = keys_in(kinds, cluster);
-    for key in keys.into_iter().filter(|key| Some(key.namespace.as_str()) == contract) {
-        queue.add(key);
-    }
-}
-
-/// The exports of a cluster, and those of which only something is left.
-pub(super) fn keys_in(kinds: &Kinds, cluster: &Cluster) -> Vec<ObjKey> {
-    fn left<K: Wire>(kind: &Kind<K>, cluster: &Cluster) -> Vec<ObjKey> {
-        let all = kind.list(cluster);
-        let named = all.iter().filter_map(|object| ExportName::of((**object).meta()));
-        named.map(|export| ObjKey::new(&cluster.id, &export.namespace, &export.name)).collect()
-    }
-    let mut keys = kinds.exports.keys(cluster);
-    keys.extend(left(&kinds.roles, cluster));
-    keys.extend(left(&kinds.role_bindings, cluster));
-    keys.extend(left(&kinds.cluster_roles, cluster));
-    keys.extend(left(&kinds.cluster_role_bindings, cluster));
-    let schemas = kinds.bound_schemas.list(cluster);
-    let named = schemas.iter().filter_map(|object| ExportName::of(&object.metadata));
-    keys.extend(named.map(|export| ObjKey::new(&cluster.id, &export.namespace, &export.name)));
-    keys.sort_unstable();
-    keys.dedup();
-    keys
 }
 
 /// What can go wrong.

@@ -1,7 +1,7 @@
 //! `APIServiceNamespace`: a consumer's namespace and what stands for it in the provider's cluster.
 //!
-//! Watches: `APIServiceNamespace`s, exports and contract namespaces of their consumer, service
-//! namespaces. Writes: the service namespace, the roles of all exports in it, then `status.namespace`;
+//! Watches: `APIServiceNamespace`s; exports, `ClusterBinding` and contract namespace of their consumer;
+//! service namespaces. Writes: the service namespace, the roles of all exports in it, then `status.namespace`;
 //! a condition where there can be none; further owners, so that a namespace that several exports use
 //! goes with the last. Deletes the service namespace when its `APIServiceNamespace` or its contract is
 //! gone, and says so itself. Promises: rights come before `status.namespace`; a namespace that is not
