@@ -168,3 +168,51 @@ pub(crate) fn cpu_seconds(backend: &Backend) -> Result<f64> {
         |index: usize| -> Result<f64> { Ok(fields.get(index).context("too short")?.parse()?) };
     Ok((ticks(11)? + ticks(12)?) / 100.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentile_is_a_value_that_was_measured() {
+        let taken: Vec<_> = (1..=30).rev().map(Duration::from_millis).collect();
+        let found = [50, 99, 100].map(|rank| percentile(&taken, rank).as_millis());
+        assert_eq!(found, [15, 30, 30]);
+        assert_eq!(percentile(&[], 99), Duration::ZERO);
+    }
+
+    #[test]
+    fn figures_are_in_json_under_their_keys_and_say_whether_they_are_within_budget() {
+        let mut report = Report::new("run", "title".to_owned());
+        let request = Request {
+            verb: "get".to_owned(),
+            resource: "secrets.core".to_owned(),
+            cluster: "a".to_owned(),
+            object: "b/c".to_owned(),
+            code: 200,
+            user_agent: "x".to_owned(),
+        };
+        let requests = [request.clone(), request];
+        report.add_requests("requests", "requests each", &requests, 4, Some(0.25));
+        report.add("time", "time", 2.0, "s", None);
+        assert_eq!(
+            report.json(),
+            json!({
+                "run": "run",
+                "title": "title",
+                "figures": {
+                    "requests": {
+                        "what": "requests each", "value": 0.5, "unit": "", "budget": 0.25,
+                        "within": false,
+                    },
+                    "time": {
+                        "what": "time", "value": 2.0, "unit": "s", "budget": null, "within": null,
+                    },
+                },
+                "requests": {"requests": {"of": 4, "requests": [
+                    {"verb": "get", "resource": "secrets.core", "count": 2},
+                ]}},
+            })
+        );
+    }
+}

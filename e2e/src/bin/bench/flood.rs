@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::Setting;
 use crate::figures::{Report, amount, percentile};
-use crate::load::{self, Place};
+use crate::load::{self, AT_ONCE, Place};
 
 /// Workspaces that are not noisy.
 const WORKSPACES: usize = 20;
@@ -67,14 +67,21 @@ pub(crate) async fn measure() -> Result<Report> {
     Ok(report)
 }
 
-/// Binds that many consumers, all at once, and gives the latency of each.
+/// Binds that many consumers: all are asked for as fast as kcp takes them, and none is waited for before. Gives the
+/// latency of each.
 async fn binds(places: &[Place], name: &str, count: usize) -> Result<Vec<Duration>> {
-    let all: Vec<_> = (0..count).map(|index| (&places[index % places.len()], index)).collect();
-    let taken = stream::iter(all).map(|(place, index)| async move {
-        let (taken, _) = load::bind(place, &format!("{name}-{index}")).await?;
-        anyhow::Ok(taken)
+    let asked = stream::iter(0..count).map(|index| async move {
+        let (place, name) = (&places[index % places.len()], format!("{name}-{index}"));
+        let since = load::ask(place, &name).await?;
+        anyhow::Ok((place, name, since))
     });
-    taken.buffer_unordered(count).try_collect().await
+    let asked: Vec<_> = asked.buffer_unordered(AT_ONCE).try_collect().await?;
+    let mut taken = Vec::new();
+    for (place, name, since) in asked {
+        // When the end was seen is known, however late it is looked at.
+        taken.push(load::bound(place, &name, since).await?.0);
+    }
+    Ok(taken)
 }
 
 /// Requests that are invalid, and are edited into other invalid ones without a pause until told to stop.

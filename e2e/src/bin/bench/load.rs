@@ -22,8 +22,9 @@ use crate::Setting;
 
 /// Workspaces that are made at the same time: more only queue up in kcp.
 pub(crate) const PARALLEL: usize = 8;
-/// Consumers at work at the same time: all, up to what kcp takes without turning writes away (200 by default).
-pub(crate) const AT_ONCE: usize = 128;
+/// Requests of ours in flight at the same time. kcp turns writes away beyond 200, and one through a virtual workspace
+/// counts twice.
+pub(crate) const AT_ONCE: usize = 64;
 pub(crate) const DEADLINE: Duration = Duration::from_mins(15);
 /// The consumer's namespace that is synced first.
 const TOWN: &str = "town";
@@ -32,7 +33,7 @@ const TOWN: &str = "town";
 pub(crate) struct Place {
     pub(crate) workspace: Workspace,
     pub(crate) admin: Client,
-    pub(crate) binds: Board,
+    binds: Board,
     exports: Board,
     namespaces: Board,
 }
@@ -173,7 +174,7 @@ pub(crate) async fn serve(provider: &Provider, workspaces: Vec<Workspace>) -> Re
     served.buffer_unordered(PARALLEL).try_collect().await
 }
 
-/// All consumers of all workspaces at once; the workspaces take turns.
+/// All consumers of all workspaces at once, as far as kcp lets them; the workspaces take turns.
 pub(crate) async fn consumers(
     places: &Arc<Vec<Place>>,
     count: usize,
@@ -185,8 +186,8 @@ pub(crate) async fn consumers(
     taken.buffer_unordered(AT_ONCE).try_collect().await
 }
 
-/// Binds one consumer and waits; gives the contract namespace.
-pub(crate) async fn bind(place: &Place, name: &str) -> Result<(Duration, String)> {
+/// Asks for a binding; gives the time before.
+pub(crate) async fn ask(place: &Place, name: &str) -> Result<Instant> {
     let manifest = json!({
         "metadata": {"name": name},
         "spec": {
@@ -197,6 +198,11 @@ pub(crate) async fn bind(place: &Place, name: &str) -> Result<(Duration, String)
     let kind = kube_bind("BindableResourcesRequest");
     let since = Instant::now();
     object::create(&place.admin, &kind, Some("default"), manifest).await?;
+    Ok(since)
+}
+
+/// Waits for a binding; gives what it took, and the contract namespace.
+pub(crate) async fn bound(place: &Place, name: &str, since: Instant) -> Result<(Duration, String)> {
     let (taken, ended) = place.binds.end("default", name, since).await?;
     ensure!(ended.data["status"]["phase"] == "Succeeded", "{}", object::summary(&ended));
     let namespace = ended.data["status"]["namespace"].as_str().context("no namespace")?;
@@ -204,7 +210,9 @@ pub(crate) async fn bind(place: &Place, name: &str) -> Result<(Duration, String)
 }
 
 async fn one(place: &Place, index: usize, setting: Setting) -> Result<Taken> {
-    let (bind, namespace) = bind(place, &format!("consumer-{index}")).await?;
+    let name = format!("consumer-{index}");
+    let since = ask(place, &name).await?;
+    let (bind, namespace) = bound(place, &name, since).await?;
     let claims = match setting {
         Setting::Cluster => Vec::new(),
         Setting::Namespaced => vec![service::claim("secrets")],
