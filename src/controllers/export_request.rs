@@ -95,19 +95,17 @@ pub(super) fn subscribe(kinds: &Arc<Kinds>, queue: &Arc<Queue>) {
         let contract = object.metadata.name.as_deref().unwrap_or_default();
         for request in k.export_requests.list(&cluster) {
             let here = request.metadata.namespace.as_deref() == Some(contract);
-            if here || waits_to_be_alone(&request) {
+            if here || said_reason(&request) == Some(outcome::SHARED) {
                 ask(&q, &cluster, &request);
             }
         }
     });
 }
 
-/// Whether a request is refused as long as another consumer is the first of its cluster.
-fn waits_to_be_alone(request: &ApiServiceExportRequest) -> bool {
-    let status = request.status.as_ref();
-    let said = status.and_then(|status| conditions::get(&status.conditions, EXPORTS_READY));
-    let shared = Error::Shared.row().map(|row| row.reason);
-    said.is_some_and(|said| said.reason.as_deref() == shared)
+/// Why a request waits, as its status says.
+fn said_reason(request: &ApiServiceExportRequest) -> Option<&str> {
+    let status = request.status.as_ref()?;
+    conditions::get(&status.conditions, EXPORTS_READY)?.reason.as_deref()
 }
 
 fn wake(kinds: &Kinds, queue: &Queue, cluster: &Cluster, namespace: Option<&str>) {

@@ -6,8 +6,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::Resource as _;
 use serde_json::json;
 
+use super::outcome::BUSY;
 use super::plan::{self, Prepared, Write};
-use super::{Controller, Error, phase_of};
+use super::{Controller, Error, phase_of, said_reason};
 use crate::api::apiextensions::SourceSpec;
 use crate::api::keys;
 use crate::api::v1alpha2::{
@@ -210,9 +211,12 @@ impl Controller {
         if let Some(made_for) = ExportName::of(meta).filter(|made_for| made_for != name) {
             let kind = &self.kinds.export_requests;
             let other = kind.get(cluster, &made_for.namespace, &made_for.name);
-            // Of two that wait for each other the older goes on.
+            // Whoever has the BoundSchema makes the export; but of two that wait for each other, and so
+            // make none, the older goes on.
             if other.is_some_and(|other| {
-                !phase_of(&other).is_final() && plan::is_older(&other.metadata, &request.metadata)
+                let waits = said_reason(&other) == Some(BUSY)
+                    && plan::is_older(&request.metadata, &other.metadata);
+                !phase_of(&other).is_final() && !waits
             }) {
                 return Err(Error::Busy { resource: resource.clone(), request: made_for.name });
             }

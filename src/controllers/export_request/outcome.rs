@@ -6,6 +6,11 @@ use crate::consumer::schema::Problem;
 use crate::rights;
 use crate::runtime::error::{CallError, Cause, Retry, shortened};
 
+/// The reason of a request that waits for another one.
+pub(super) const BUSY: &str = "ResourceRequested";
+/// The reason of a request that waits until its consumer is the first of its cluster.
+pub(super) const SHARED: &str = "SharedClusterScope";
+
 /// Why a request has no export (yet). Texts begin as those of the contract (objects.md section 3).
 #[derive(Debug, thiserror::Error)]
 pub(in crate::controllers) enum Error {
@@ -154,8 +159,8 @@ impl Error {
             Self::SchemaVanished(_) => (EXPORTS_READY, "BoundSchemaNotFound", false),
             Self::SchemaRefused(_) => (EXPORTS_READY, "BoundSchemaRefused", false),
             Self::ForeignSchema(_) => (EXPORTS_READY, "ForeignBoundSchema", false),
-            Self::Busy { .. } => (EXPORTS_READY, "ResourceRequested", false),
-            Self::Shared => (EXPORTS_READY, "SharedClusterScope", false),
+            Self::Busy { .. } => (EXPORTS_READY, BUSY, false),
+            Self::Shared => (EXPORTS_READY, SHARED, false),
             Self::Rights(err) if err.retry() == Retry::Conflict => return None,
             Self::Rights(err) => (EXPORTS_READY, err.reason(), false),
             Self::Call(err) if err.retry() == Retry::Conflict => return None,
