@@ -34,7 +34,7 @@ use crate::runtime::controller::Reconciler;
 use crate::runtime::error::{CallError, Retry};
 use crate::runtime::fleet::Cluster;
 
-use super::export_request::phase_of;
+use super::export_request::{phase_of, said_reason};
 
 /// Reconciles exports.
 pub(super) struct Controller {
@@ -76,8 +76,10 @@ impl Reconciler for Controller {
         if export.metadata.deletion_timestamp.is_some() {
             return Ok(None);
         }
-        // Until it ends, the request sees to the owners.
-        let adopts = !self.is_asked_for(cluster, &name);
+        // The request sees to the owners, as long as nothing is in its way.
+        let request = self.kinds.export_requests.get(cluster, &key.namespace, &key.name);
+        let goes_well = request.is_some_and(|request| said_reason(&request).is_none());
+        let adopts = !(goes_well && self.is_asked_for(cluster, &name));
         let schemas = self.schemas.sync(cluster, &name, &export, adopts).await?;
         let export = self.annotate(cluster, export, &schemas).await?;
         let rights = self.rights.of(cluster, &export);

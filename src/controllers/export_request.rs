@@ -103,7 +103,7 @@ pub(super) fn subscribe(kinds: &Arc<Kinds>, queue: &Arc<Queue>) {
 }
 
 /// Why a request waits, as its status says.
-fn said_reason(request: &ApiServiceExportRequest) -> Option<&str> {
+pub(super) fn said_reason(request: &ApiServiceExportRequest) -> Option<&str> {
     let status = request.status.as_ref()?;
     conditions::get(&status.conditions, EXPORTS_READY)?.reason.as_deref()
 }
