@@ -1,6 +1,6 @@
 //! Binds a consumer through a `BindableResourcesRequest`, the way without HTTP (contract objects.md 10).
 
-use std::time::Duration;
+use crate::wait::SOON;
 
 use anyhow::{Context, Result, bail, ensure};
 use base64::Engine as _;
@@ -12,8 +12,6 @@ use serde_json::{Value, json};
 use crate::driver::Consumer;
 use crate::object::{self, core, kube_bind};
 
-/// From the request to its final phase: namespace, RBAC, a token from the server, a Secret.
-const DEADLINE: Duration = Duration::from_mins(1);
 /// Key of the response Secret unless the request names another.
 const RESPONSE_KEY: &str = "binding-response";
 
@@ -78,7 +76,7 @@ pub async fn finished(admin: &Client, request: &Request<'_>) -> Result<Bound> {
     let &Request { namespace, name, .. } = request;
     let requests = object::api(admin, &kube_bind("BindableResourcesRequest"), Some(namespace));
     let what = format!("BindableResourcesRequest {namespace}/{name} to end");
-    let ended = object::wait_for(&requests, name, &what, DEADLINE, |request| {
+    let ended = object::wait_for(&requests, name, &what, SOON, |request| {
         let phase = request.data["status"]["phase"].as_str().unwrap_or_default();
         if matches!(phase, "Succeeded" | "Failed") { Ok(()) } else { Err(object::summary(request)) }
     })

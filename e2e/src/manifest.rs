@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use kube::api::{DynamicObject, Patch, PatchParams};
@@ -11,10 +10,7 @@ use kube::{Client, discovery};
 use serde_json::Value;
 
 use crate::object;
-use crate::wait::eventually;
-
-/// How long the API server may take to know a kind, and a CRD to be established.
-const DEADLINE: Duration = Duration::from_secs(30);
+use crate::wait::{SOON, eventually};
 
 /// The objects of a YAML text with any number of documents.
 pub fn parse(text: &str) -> Result<Vec<DynamicObject>> {
@@ -62,7 +58,7 @@ pub async fn apply(client: &Client, text: &str, namespace: &str) -> Result<()> {
         .filter(|o| o.types.as_ref().is_some_and(|types| types.kind == "CustomResourceDefinition"))
     {
         let name = object.metadata.name.as_deref().unwrap_or_default();
-        object::wait_for(&crds, name, "an established CRD", DEADLINE, |crd| {
+        object::wait_for(&crds, name, "an established CRD", SOON, |crd| {
             object::expect_condition(crd, "Established", "True")
         })
         .await?;
@@ -75,7 +71,7 @@ async fn apply_one(client: &Client, object: &DynamicObject, namespace: &str) -> 
     let gvk = GroupVersionKind::try_from(types)?;
     let name = object.metadata.name.clone().context("no name")?;
     let what = format!("{} {name} to be applied", types.kind);
-    eventually(&what, DEADLINE, async || {
+    eventually(&what, SOON, async || {
         // Repeated, because a kind whose CRD is seconds old is not served everywhere yet.
         let (resource, capabilities) = discovery::pinned_kind(client, &gvk).await?;
         let namespace = object.metadata.namespace.as_deref().unwrap_or(namespace);

@@ -8,7 +8,7 @@ use kube::api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams, Post
 use kube::{Api, Client};
 use serde_json::Value;
 
-use crate::wait::eventually;
+use crate::wait::{GONE, eventually};
 
 /// For the watch cache of a kind to fill.
 const CACHE: Duration = Duration::from_secs(10);
@@ -143,9 +143,9 @@ pub async fn wait_for(
     .await
 }
 
-/// Waits until the object is gone.
-pub async fn wait_gone(api: &Api<DynamicObject>, name: &str, deadline: Duration) -> Result<()> {
-    eventually(&format!("{name} to be gone"), deadline, async || match api.get_opt(name).await {
+/// Waits until the object is gone, [`GONE`] at most.
+pub async fn wait_gone(api: &Api<DynamicObject>, name: &str) -> Result<()> {
+    eventually(&format!("{name} to be gone"), GONE, async || match api.get_opt(name).await {
         Ok(None) => Ok(()),
         Ok(Some(object)) => Err(format!("still there: {}", summary(&object))),
         Err(error) => Err(error.to_string()),

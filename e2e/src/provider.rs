@@ -1,9 +1,9 @@
 //! A provider under test: an export prepared by `backend init`, or a Kubernetes cluster prepared by `manifests/`, and a
 //! backend that runs with the credential made there, never with an admin's.
 
+use crate::wait::SOON;
 use std::fs;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
@@ -30,8 +30,6 @@ pub const NAMESPACED: &[&str] = &["--consumer-scope=namespaced", "--isolation=Pr
 
 /// Name of the export that `backend init` makes.
 pub const EXPORT: &str = "kube-bind.io";
-
-const SOON: Duration = Duration::from_secs(30);
 
 /// An export workspace of a kcp and the backend that serves it.
 #[derive(Debug)]

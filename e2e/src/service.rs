@@ -1,8 +1,6 @@
 //! The exported API as real parts: `wildwest.dev` with the namespaced `cowboys` and the cluster-scoped `sheriffs`, as
 //! CRDs, or as an `APIExport` of a workspace of its own that tenants bind (contract kcp.md 4 and 9).
 
-use std::time::Duration;
-
 use anyhow::{Context, Result};
 use kube::Client;
 use kube::api::{ApiResource, DynamicObject, ListParams};
@@ -11,7 +9,7 @@ use serde_json::{Value, json};
 use crate::kcp::{Claims, Kcp, Workspace};
 use crate::object::{self, kcp_apis, kube_bind, resource};
 use crate::stack;
-use crate::wait::eventually;
+use crate::wait::{SOON, eventually};
 
 /// The group of the examples upstream.
 pub const GROUP: &str = "wildwest.dev";
@@ -22,8 +20,6 @@ pub const VERSION: &str = "v1alpha1";
 const EXPORTED: &str = "kube-bind.io/exported";
 /// Prefix of the names of schemas; they are immutable, so a change needs another one.
 const PREFIX: &str = "today";
-/// For a type to be served.
-const SERVED: Duration = Duration::from_secs(30);
 
 /// Scope of a resource, or of the konnector's informers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -215,7 +211,7 @@ pub async fn establish(client: &Client, crds: &[Value]) -> Result<()> {
         let name = made.metadata.name.unwrap_or_default();
         let definitions = object::api(client, &kind, None);
         let what = format!("CRD {name} to be established");
-        object::wait_for(&definitions, &name, &what, SERVED, |crd| {
+        object::wait_for(&definitions, &name, &what, SOON, |crd| {
             object::expect_condition(crd, "Established", "True")
         })
         .await?;
@@ -233,7 +229,7 @@ async fn served(client: &Client, spec: &Value) -> Result<()> {
         resource(&text(&spec["group"]), &version, &text(&names["kind"]), &text(&names["plural"]));
     let api = object::api(client, &kind, None);
     let what = format!("{}.{} to be served", kind.plural, kind.group);
-    eventually(&what, SERVED, async || api.list(&ListParams::default()).await.map(drop)).await
+    eventually(&what, SOON, async || api.list(&ListParams::default()).await.map(drop)).await
 }
 
 /// An API provider on kcp: a workspace with the schemas and an `APIExport`.

@@ -7,6 +7,12 @@ use std::time::Duration;
 use anyhow::{Result, anyhow};
 use tokio::time::{Instant, sleep, timeout_at};
 
+/// For anything that the backend or a server does by itself, while other tests use the machine too. A deadline, and never
+/// a pause: what is there is seen at once.
+pub const SOON: Duration = Duration::from_mins(2);
+/// For what a server takes away in several steps: a namespace or a workspace with what is in it, a kind with all its
+/// instances, for which it may need several tries.
+pub const GONE: Duration = Duration::from_mins(4);
 /// How often [`eventually`] looks.
 const POLL: Duration = Duration::from_millis(100);
 

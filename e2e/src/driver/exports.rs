@@ -1,6 +1,7 @@
 //! Steps 3, 6, 7 and 13: from the request to the export, and the konnector's answers to it (contract konnector.md 2.3,
 //! 2.4 and 6).
 
+use crate::wait::SOON;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -19,8 +20,6 @@ const EXPORT: &str = "APIServiceExport";
 const HASH: &str = "kube-bind.io/source-spec-hash";
 /// Between two looks of the CLI.
 const POLL: Duration = Duration::from_secs(1);
-/// The CLI would wait 10 min; "a few seconds" are expected.
-const DECISION: Duration = Duration::from_secs(30);
 
 /// What became of a request.
 #[derive(Debug, Clone)]
@@ -83,7 +82,7 @@ impl Consumer {
     /// Looks at a request each second until it is decided, for 30 s. Time counts from `begin`.
     pub async fn decided(&self, name: &str, begin: Instant) -> Result<Outcome> {
         let api = self.kube_bind(REQUEST);
-        let end = Instant::now() + DECISION;
+        let end = Instant::now() + SOON;
         loop {
             let request = api.get(name).await.with_context(|| format!("polling request {name}"))?;
             let text =

@@ -1,7 +1,6 @@
 //! Steps 9 and 14: service namespaces (contract konnector.md 2.8).
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use kube::Client;
@@ -11,12 +10,8 @@ use serde_json::{Value, json};
 use super::Use;
 use crate::object::{self, core, kube_bind, rbac};
 use crate::service::Scope;
-use crate::wait::eventually;
+use crate::wait::{SOON, eventually};
 
-/// For `status.namespace`; less than a second is usual.
-const PROVISIONED: Duration = Duration::from_secs(30);
-/// For a namespace with what is in it to go.
-const RELEASED: Duration = Duration::from_mins(1);
 /// Names of the roles of exports begin so (konnector.md 7, H15).
 const PREFIX: &str = "kube-binder-claims-";
 /// What they grant on each resource.
@@ -44,7 +39,7 @@ impl Use {
     pub async fn provided_namespace(&self, namespace: &str) -> Result<String> {
         let api = self.consumer.kube_bind("APIServiceNamespace");
         let what = format!("status.namespace of {namespace}");
-        let service = eventually(&what, PROVISIONED, async || {
+        let service = eventually(&what, SOON, async || {
             let list = object::list(&api).await.map_err(|error| format!("{error:#}"))?;
             let mut found = list.iter();
             let found = found.find(|object| object.metadata.name.as_deref() == Some(namespace));
@@ -145,7 +140,7 @@ impl Use {
         let api = self.consumer.kube_bind("APIServiceNamespace");
         api.delete(namespace, &DeleteParams::default()).await.context("deleting it")?;
         let namespaces = object::api(admin, &core("Namespace"), None);
-        object::wait_gone(&namespaces, service, RELEASED).await
+        object::wait_gone(&namespaces, service).await
     }
 
     /// Group and plural of the exported resource.

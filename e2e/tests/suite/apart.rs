@@ -1,8 +1,6 @@
 //! Tenants apart: what one consumer does or has never gives or takes anything of another (design invariant 4, contract
 //! konnector.md 9, step 15).
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, ensure};
 use e2e::backend::Backend;
 use e2e::binding::{self, Bound, Request};
@@ -21,8 +19,6 @@ use serde_json::json;
 
 use crate::Test;
 
-/// For a namespace and what is in it to go.
-const GONE: Duration = Duration::from_mins(1);
 /// The consumer namespace of each.
 const TOWN: &str = "wild-west";
 /// Cluster-wide rights that cannot harm another consumer's objects: names are prefixed, and nothing is claimed.
@@ -129,7 +125,7 @@ async fn come_and_go(
     let namespaces = object::api(admin, &core("Namespace"), None);
     let gone = second.usage.contract();
     namespaces.delete(gone, &DeleteParams::default()).await?;
-    object::wait_gone(&namespaces, gone, GONE).await?;
+    object::wait_gone(&namespaces, gone).await?;
     first.keeps("after another was removed").await?;
     // A newcomer is served only after the removal was seen, and has no claim to the name.
     let third = Tenant::settle(admin, &format!("{name}-c"), settings, group, claims).await?;
@@ -193,6 +189,6 @@ async fn in_two_workspaces() -> Result<()> {
     }
     let namespaces = object::api(&second.admin, &core("Namespace"), None);
     namespaces.delete(second.usage.contract(), &DeleteParams::default()).await?;
-    object::wait_gone(&namespaces, second.usage.contract(), GONE).await?;
+    object::wait_gone(&namespaces, second.usage.contract()).await?;
     first.keeps("after the twin in the other workspace was removed").await
 }

@@ -10,7 +10,7 @@ use e2e::kcp::Claims;
 use e2e::object::{self, core, kube_bind};
 use e2e::provider::{self, NAMESPACED, PLATFORM, Provider};
 use e2e::stack;
-use e2e::wait::eventually;
+use e2e::wait::{SOON, eventually};
 use futures::FutureExt as _;
 use futures::future::try_join_all;
 use kube::Client;
@@ -19,7 +19,6 @@ use serde_json::json;
 
 use crate::Test;
 
-const SOON: Duration = Duration::from_secs(30);
 /// Long enough for an answer of a second writer to an answer.
 const QUIET: Duration = Duration::from_secs(3);
 
@@ -331,7 +330,7 @@ async fn refusals() -> Result<()> {
     let condition = object::condition(&refused, "Ready").context("no condition")?;
     ensure!(condition["reason"] == "SecretCreationFailed", "{condition}");
     requests.delete("greedy", &kube::api::DeleteParams::default()).await?;
-    object::wait_gone(&requests, "greedy", SOON).await?;
+    object::wait_gone(&requests, "greedy").await?;
     let after = secrets.get("precious").await?;
     ensure!(
         identify("Secret", &before) == identify("Secret", &after),
@@ -352,9 +351,9 @@ async fn expiry() -> Result<()> {
         .await?;
     let bound = binding::finished(&admin, &Request::new("short", "short")).await?;
     let requests = object::api(&admin, &kube_bind("BindableResourcesRequest"), Some("default"));
-    object::wait_gone(&requests, "short", SOON).await?;
+    object::wait_gone(&requests, "short").await?;
     let secrets = object::api(&admin, &core("Secret"), Some("default"));
-    object::wait_gone(&secrets, "short-binding-response", SOON).await?;
+    object::wait_gone(&secrets, "short-binding-response").await?;
     bound.check_secret(&admin).await?;
     Ok(())
 }

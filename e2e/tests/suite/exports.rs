@@ -1,5 +1,6 @@
 //! Exports as the konnector sees them (contract konnector.md 9, steps 3 and 6 to 17), for every configuration.
 
+use e2e::wait::SOON;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -21,9 +22,6 @@ use serde_json::json;
 
 use crate::Test;
 
-const SOON: Duration = Duration::from_secs(30);
-/// For a namespace and what is in it to go.
-const GONE: Duration = Duration::from_mins(1);
 /// What each export claims.
 const CLAIMED: [&str; 3] = ["Secret", "ConfigMap", "ServiceAccount"];
 /// The flag that a refusal names.
@@ -160,7 +158,7 @@ async fn borrow(admin: &Client, usage: &Use) -> Result<()> {
     usage.create_claimed("Secret", "default", &service, usage.export.name()).await?;
     let api = usage.consumer.kube_bind("APIServiceNamespace");
     api.delete("default", &DeleteParams::default()).await?;
-    object::wait_gone(&api, "default", SOON).await
+    object::wait_gone(&api, "default").await
 }
 
 /// Everything that a consumer has on the provider, with UIDs. Its requests are not among it: they are deleted in time.
@@ -443,7 +441,7 @@ async fn second_waits(isolation: Isolation, claims: &[&'static str], way: Way) -
             let namespaces = object::api(&admin, &core("Namespace"), None);
             let contract = first.consumer.namespace();
             namespaces.delete(contract, &DeleteParams::default()).await?;
-            object::wait_gone(&namespaces, contract, GONE).await?;
+            object::wait_gone(&namespaces, contract).await?;
         }
     }
     let outcome = second.decided(&request, begin).await?;

@@ -1,5 +1,6 @@
 //! The harness itself: if these fail, nothing else means anything.
 
+use e2e::wait::SOON;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -13,8 +14,6 @@ use kube::api::ListParams;
 use serde_json::json;
 
 use crate::Test;
-
-const SOON: Duration = Duration::from_secs(30);
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![

@@ -1,9 +1,9 @@
 //! `backend init`: what it makes, that a second run changes nothing, and what its credential may do.
 
+use e2e::wait::SOON;
 use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::audit::{self, Filter};
@@ -19,8 +19,6 @@ use kube::api::ListParams;
 use serde_json::json;
 
 use crate::Test;
-
-const SOON: Duration = Duration::from_secs(30);
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![

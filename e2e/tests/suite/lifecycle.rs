@@ -11,14 +11,13 @@ use e2e::driver::Settings;
 use e2e::kcp::{Claims, Kcp, Workspace};
 use e2e::provider::{PLATFORM, Provider};
 use e2e::service::{Exported, GROUP, Scope, Source};
-use e2e::wait::eventually;
+use e2e::wait::{SOON, eventually};
 use e2e::{dirs, stack};
 use futures::FutureExt as _;
 use futures::future::try_join_all;
 
 use crate::Test;
 
-const SOON: Duration = Duration::from_secs(30);
 const RECOVERY: Duration = Duration::from_mins(2);
 /// Longer than any pause of ours between two writes.
 const QUIET: Duration = Duration::from_secs(5);

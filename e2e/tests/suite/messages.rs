@@ -1,7 +1,6 @@
 //! What people read when something is wrong, and that waiting helps where it can.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::audit::{self, Filter};
@@ -11,14 +10,12 @@ use e2e::kcp::{Claims, Kcp};
 use e2e::manifest;
 use e2e::object::{self, core, resource};
 use e2e::provider::{self, PLATFORM, Provider};
-use e2e::wait::eventually;
+use e2e::wait::{SOON, eventually};
 use e2e::{client, dirs, stack};
 use futures::FutureExt as _;
 use serde_json::json;
 
 use crate::Test;
-
-const SOON: Duration = Duration::from_secs(40);
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![

@@ -13,15 +13,12 @@ use e2e::kubernetes::Kubernetes;
 use e2e::object::{self, core, kube_bind};
 use e2e::provider::{self, Provider};
 use e2e::service::{self, Exported, GROUP, Scope, Source};
-use e2e::wait::eventually;
+use e2e::wait::{SOON, eventually};
 use e2e::{dirs, snapshot, stack};
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams};
 use kube::{Api, Client};
 use serde_json::json;
 
-/// For anything that the backend or a server does by itself while other tests use the machine too. Nothing of ours is
-/// on its way out for longer either.
-pub(crate) const SOON: Duration = Duration::from_mins(1);
 /// Longer than any pause of the backend's between two writes.
 const QUIET: Duration = Duration::from_secs(5);
 
@@ -175,7 +172,7 @@ impl Place {
         namespace: Option<&str>,
         name: &str,
     ) -> Result<()> {
-        object::wait_gone(&self.api(kind, namespace), name, SOON).await
+        object::wait_gone(&self.api(kind, namespace), name).await
     }
 
     /// Deletes an object and waits for its end.

@@ -1,5 +1,6 @@
 //! The fault proxy of the harness: it passes everything on, and fails exactly what it is told to.
 
+use e2e::wait::{SOON, eventually};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -20,7 +21,6 @@ use tokio::time::timeout;
 
 use crate::Test;
 
-const SOON: Duration = Duration::from_secs(30);
 /// Longer than an answer takes: who has none by then gets none.
 const SILENCE: Duration = Duration::from_secs(2);
 
@@ -96,9 +96,15 @@ async fn a_bind_through_the_proxy_is_as_one_without() -> Result<()> {
         bound.consumer.server()
     );
 
-    let writes = proxy.writes(&format!("/clusters/{}/", workspace.cluster));
-    let good = |write: &Logged| write.code.is_some_and(|code| code < 300);
-    ensure!(!writes.is_empty() && writes.iter().all(good), "{}", listing(&writes));
+    // The last may still be under way.
+    eventually("all writes to be answered and good", SOON, async || {
+        let writes = proxy.writes(&format!("/clusters/{}/", workspace.cluster));
+        let good = |write: &Logged| write.code.is_some_and(|code| code < 300);
+        (!writes.is_empty() && writes.iter().all(good))
+            .then_some(())
+            .ok_or_else(|| listing(&writes))
+    })
+    .await?;
     // What the backend watches it watches in all workspaces at once; each of these is a list or a watch.
     ensure!(!wildcard.is_empty(), "the backend watches nothing through the proxy");
     let since = &proxy.log("/clusters/*/")[wildcard.len()..];

@@ -294,7 +294,7 @@ pub(crate) async fn age(
 pub(crate) async fn expire(admin: &Client, consumer: &Consumer, name: &str) -> Result<()> {
     const LIFE: i64 = 600;
     let since = age(admin, consumer, name, LIFE - 4).await?;
-    object::wait_gone(&consumer.kube_bind(REQUEST), name, SOON).await?;
+    object::wait_gone(&consumer.kube_bind(REQUEST), name).await?;
     let lived = jiff::Timestamp::now().as_second() - since;
     ensure!(lived >= LIFE, "the request {name} was deleted after {lived} s");
     Ok(())

@@ -1,6 +1,6 @@
 //! Who may bind over HTTP: the role `kube-bind-oidc-user` in each workspace, from the flags.
 
-use std::time::Duration;
+use e2e::wait::SOON;
 
 use anyhow::{Result, ensure};
 use e2e::backend::Backend;
@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 
 use crate::Test;
 
-const SOON: Duration = Duration::from_secs(30);
 const NAME: &str = "kube-bind-oidc-user";
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -60,8 +59,8 @@ async fn follows_the_flags() -> Result<()> {
     provider.backend.stop().await?;
     let without = provider.flags.iter().filter(|flag| !flag.starts_with("--oidc-"));
     let _backend = Backend::start(&stack::unique("no-users"), without).await?;
-    object::wait_gone(&bindings, NAME, SOON).await?;
-    object::wait_gone(&object::api(&admin, &rbac("ClusterRole"), None), NAME, SOON).await
+    object::wait_gone(&bindings, NAME).await?;
+    object::wait_gone(&object::api(&admin, &rbac("ClusterRole"), None), NAME).await
 }
 
 async fn foreign_role() -> Result<()> {

@@ -11,14 +11,14 @@ use e2e::kcp::Claims;
 use e2e::object::{self, core, kube_bind};
 use e2e::provider::Provider;
 use e2e::service::{self, Source};
-use e2e::wait::eventually;
+use e2e::wait::{SOON, eventually};
 use futures::FutureExt as _;
 use kube::api::{DeleteParams, ListParams};
 use tokio::time::timeout;
 
 use super::{TOWN, Tenant, WIDE, export_is_gone, role_is_gone};
 use crate::Test;
-use crate::suite::place::{Place, SOON, cowboys, horses};
+use crate::suite::place::{Place, cowboys, horses};
 
 pub(super) fn tests() -> Vec<Test> {
     vec![
@@ -161,10 +161,10 @@ async fn half_way() -> Result<()> {
     provider.backend.restart().await?;
 
     let done = async {
-        object::wait_gone(&schemas, &cowboys().name(), SOON).await?;
-        object::wait_gone(&roles, &wide, SOON).await?;
+        object::wait_gone(&schemas, &cowboys().name()).await?;
+        object::wait_gone(&roles, &wide).await?;
         let bindings = object::api(&admin, &object::rbac("ClusterRoleBinding"), None);
-        object::wait_gone(&bindings, &wide, SOON).await?;
+        object::wait_gone(&bindings, &wide).await?;
         // Nothing is in the way of a second attempt.
         let usage = bound.consumer.take_up("cow", settings, &cowboys(), &[]).await?;
         usage.service_namespace(TOWN).await.map(drop)

@@ -10,10 +10,8 @@ use kube::api::{ApiResource, DeleteParams, ListParams};
 
 use super::{TOWN, Tenant, WIDE};
 use crate::Test;
-use crate::suite::place::{Place, SOON, cowboys};
+use crate::suite::place::{Place, cowboys};
 
-/// A server lists all instances of a kind before it lets the kind go, and may take several tries for that.
-const UNINSTALLED: std::time::Duration = std::time::Duration::from_mins(4);
 /// Without it, and with the others still there, it looks as if each consumer had given up its namespaces.
 const FIRST: &str = "apiservicenamespaces.kube-bind.io";
 
@@ -118,7 +116,7 @@ async fn is_deleted(place: &Place) -> Result<()> {
     provider.kcp.delete_workspace(workspace).await?;
     let kind = resource("tenancy.kcp.io", "v1alpha1", "Workspace", "workspaces");
     let workspaces = object::api(&provider.kcp.client("root").await?, &kind, None);
-    object::wait_gone(&workspaces, workspace.path.trim_start_matches("root:"), SOON).await?;
+    object::wait_gone(&workspaces, workspace.path.trim_start_matches("root:")).await?;
     place.deleted_nothing(mark).await?;
     let admin = provider.kcp.client(&staying.cluster).await?;
     e2e::binding::bind(&admin, &e2e::binding::Request::new("later", "later")).await?;
@@ -158,7 +156,7 @@ async fn uninstalled(place: &mut Place) -> Result<()> {
         crds.delete(name, &DeleteParams::default()).await?;
     }
     for name in &ours {
-        object::wait_gone(&crds, name, UNINSTALLED).await?;
+        object::wait_gone(&crds, name).await?;
     }
     place.deleted_nothing(mark).await.context("without CRDs")?;
     stays.check(place).await.context("without CRDs")?;

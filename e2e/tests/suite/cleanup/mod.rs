@@ -11,11 +11,11 @@ use e2e::binding::Bound;
 use e2e::driver::{Isolation, Settings, Use};
 use e2e::object::{core, kube_bind, rbac};
 use e2e::service::Scope;
-use e2e::wait::eventually;
+use e2e::wait::{SOON, eventually};
 use futures::FutureExt as _;
 use serde_json::json;
 
-use super::place::{Place, SOON, cowboys, horses};
+use super::place::{Place, cowboys, horses};
 use crate::Test;
 use decoys::Decoys;
 

@@ -13,7 +13,7 @@ use e2e::kcp::{Kcp, Workspace};
 use e2e::manifest;
 use e2e::object::{self, core, kube_bind};
 use e2e::snapshot::{self, Snapshot};
-use e2e::wait::eventually;
+use e2e::wait::{SOON, eventually};
 use kube::Client;
 use kube::api::{ApiResource, DeleteParams, DynamicObject};
 use serde_json::json;
@@ -21,8 +21,6 @@ use tokio::time::sleep;
 
 use super::within;
 
-/// For the backend to come back and do what it was about to.
-const DEADLINE: Duration = Duration::from_mins(1);
 /// Longer than any pause of the backend's between two writes.
 const QUIET: Duration = Duration::from_secs(3);
 /// Name of the `APIServiceExportRequest`, and so of the `APIServiceExport`.
@@ -163,7 +161,7 @@ impl<'a> Scenario<'a> {
         self.post("APIServiceExportRequest", manifest).await?;
         let requests = self.consumer()?.consumer.kube_bind("APIServiceExportRequest");
         let what = "the APIServiceExportRequest to succeed";
-        object::wait_for(&requests, EXPORT, what, DEADLINE, |request| {
+        object::wait_for(&requests, EXPORT, what, SOON, |request| {
             let phase = &request.data["status"]["phase"];
             (phase == "Succeeded").then_some(()).ok_or_else(|| object::summary(request))
         })
@@ -175,7 +173,7 @@ impl<'a> Scenario<'a> {
     async fn served(&self, name: &str) -> Result<()> {
         let namespaces = self.consumer()?.consumer.kube_bind("APIServiceNamespace");
         let what = format!("status.namespace of APIServiceNamespace {name}");
-        object::wait_for(&namespaces, name, &what, DEADLINE, |namespace| {
+        object::wait_for(&namespaces, name, &what, SOON, |namespace| {
             let given = &namespace.data["status"]["namespace"];
             let expected = format!("{CONTRACT}-{name}");
             (*given == expected).then_some(()).ok_or_else(|| format!("it is {given}"))
@@ -195,14 +193,14 @@ impl<'a> Scenario<'a> {
         let Some(expected) = self.expected else {
             quiet(self.proxy, self.workspace).await?;
             // kcp answers 429 for a type that was bound a moment ago.
-            let seen = eventually("all kinds to be listed", DEADLINE, || self.snapshot()).await?;
+            let seen = eventually("all kinds to be listed", SOON, || self.snapshot()).await?;
             self.seen.push(seen);
             return Ok(());
         };
         let number = self.seen.len();
         let expected = expected.get(number).context("one checkpoint too many")?;
         let what = format!("the state of the undisturbed run at checkpoint {number}");
-        let seen = eventually(&what, DEADLINE, async || {
+        let seen = eventually(&what, SOON, async || {
             let seen = self.snapshot().await.map_err(|error| format!("{error:#}"))?;
             snapshot::difference(expected, &seen).map_or(Ok(seen), |text| Err(format!("\n{text}")))
         })
@@ -246,14 +244,14 @@ impl<'a> Scenario<'a> {
     }
 
     async fn gone(&self, kind: &ApiResource, namespace: Option<&str>, name: &str) -> Result<()> {
-        object::wait_gone(&object::api(&self.admin, kind, namespace), name, DEADLINE).await
+        object::wait_gone(&object::api(&self.admin, kind, namespace), name).await
     }
 }
 
 /// Waits until the backend has written nothing in a workspace for a while.
 async fn quiet(proxy: &FaultProxy, workspace: &Workspace) -> Result<()> {
     let within = within(workspace);
-    let (end, mut since, mut count) = (Instant::now() + DEADLINE, Instant::now(), 0);
+    let (end, mut since, mut count) = (Instant::now() + SOON, Instant::now(), 0);
     while since.elapsed() < QUIET {
         let writes = proxy.writes(&within);
         if writes.len() > count {

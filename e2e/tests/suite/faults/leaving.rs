@@ -1,7 +1,5 @@
 //! Workspaces that go, with work on them half done, and come back.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, ensure};
 use e2e::audit::Mark;
 use e2e::binding::{self, Request};
@@ -14,8 +12,6 @@ use kube::api::DeleteParams;
 use super::{Tenant, end, refused};
 use crate::Test;
 
-/// For kcp to take an `APIBinding` or a workspace away: seconds, if nobody holds it.
-const GONE: Duration = Duration::from_mins(1);
 /// Requests that are pending when the workspace goes.
 const PENDING: [&str; 5] = ["one", "two", "three", "four", "five"];
 
@@ -45,7 +41,7 @@ async fn a_workspace_that_unbinds_mid_way_is_not_held_up() -> Result<()> {
 async fn unbinds(provider: &Provider) -> Result<()> {
     let (leaving, staying, mark) = half_done(provider).await?;
     leaving.bindings().delete(EXPORT, &DeleteParams::default()).await?;
-    object::wait_gone(&leaving.bindings(), EXPORT, GONE).await?;
+    object::wait_gone(&leaving.bindings(), EXPORT).await?;
     left_alone(provider, &leaving, &staying, mark).await
 }
 
@@ -63,7 +59,7 @@ async fn storm(provider: &Provider) -> Result<()> {
         binding::create(&leaving.admin, &Request::new(name, name)).await?;
     }
     leaving.bindings().delete(EXPORT, &DeleteParams::default()).await?;
-    object::wait_gone(&leaving.bindings(), EXPORT, GONE).await?;
+    object::wait_gone(&leaving.bindings(), EXPORT).await?;
     left_alone(provider, &leaving, &staying, mark).await?;
     // However far they had come, they get there now.
     provider.bind(&leaving.workspace, Claims::All).await?;
@@ -88,7 +84,7 @@ async fn is_deleted(provider: &Provider) -> Result<()> {
     let kind = resource("tenancy.kcp.io", "v1alpha1", "Workspace", "workspaces");
     let workspaces = object::api(&provider.kcp.client("root").await?, &kind, None);
     let name = leaving.workspace.path.trim_start_matches("root:");
-    object::wait_gone(&workspaces, name, GONE).await?;
+    object::wait_gone(&workspaces, name).await?;
     left_alone(provider, &leaving, &staying, mark).await
 }
 
@@ -141,7 +137,7 @@ async fn binds_again(provider: &Provider) -> Result<()> {
     let first = binding::bind(&tenant.admin, &Request::new("bind", "consumer")).await?;
     for round in ["second", "third"] {
         tenant.bindings().delete(EXPORT, &DeleteParams::default()).await?;
-        object::wait_gone(&tenant.bindings(), EXPORT, GONE).await?;
+        object::wait_gone(&tenant.bindings(), EXPORT).await?;
         provider.bind(&tenant.workspace, Claims::All).await?;
         // The old request went with the APIBinding; one of the same name is a new one.
         let again = binding::bind(&tenant.admin, &Request::new("bind", "consumer"))

@@ -7,6 +7,7 @@ mod objects;
 mod twins;
 mod unreadable;
 
+use e2e::wait::SOON;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -20,8 +21,6 @@ use serde_json::{Value, json};
 
 use crate::Test;
 
-/// For anything that the backend or a server does by itself while other tests use the machine too.
-const SOON: Duration = Duration::from_mins(1);
 /// Without a request for this long, nothing is going on.
 const PAUSE: Duration = Duration::from_secs(3);
 

@@ -70,10 +70,10 @@ async fn change_and_delete(tenant: &Tenant, bound: &Bound) -> Result<()> {
     let note = json!({"metadata": {"annotations": {"example.org/note": "left"}}});
     object::merge_patch(&bindings, "cluster", &note, false).await?;
     tenant.requests().delete("bind", &DeleteParams::default()).await?;
-    object::wait_gone(&tenant.requests(), "bind", SOON).await?;
+    object::wait_gone(&tenant.requests(), "bind").await?;
     let namespaces = object::api(&tenant.admin, &core("Namespace"), None);
     namespaces.delete(namespace, &DeleteParams::default()).await?;
-    object::wait_gone(&namespaces, namespace, SOON).await?;
+    object::wait_gone(&namespaces, namespace).await?;
     let again = binding::bind(&tenant.admin, &Request::new("bind", "the-same-consumer")).await?;
     ensure!(again.consumer.namespace() == namespace, "the namespace got another name");
     ensure!(again.kubeconfig != bound.kubeconfig, "a credential survived its namespace");

@@ -10,11 +10,12 @@ use e2e::driver::{Isolation, Settings, Use};
 use e2e::object::{self, core};
 use e2e::service::Scope;
 use e2e::snapshot;
+use e2e::wait::SOON;
 use futures::FutureExt as _;
 use kube::api::DeleteParams;
 use serde_json::json;
 
-use super::place::{Place, SOON, ask, cowboys, provided};
+use super::place::{Place, ask, cowboys, provided};
 use crate::Test;
 
 /// The consumer namespace.

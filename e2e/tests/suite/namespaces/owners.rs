@@ -4,13 +4,14 @@ use anyhow::{Context as _, Result, ensure};
 use e2e::binding::Bound;
 use e2e::driver::{self, Settings, Use};
 use e2e::object::{self, core, kube_bind, rbac};
+use e2e::wait::SOON;
 use futures::FutureExt as _;
 use kube::api::DynamicObject;
 use serde_json::json;
 
 use super::TOWN;
 use crate::Test;
-use crate::suite::place::{Place, SOON, cowboys, horses, provided};
+use crate::suite::place::{Place, cowboys, horses, provided};
 
 /// A consumer namespace that the request names.
 const ASKED_FOR: &str = "asked-for";

@@ -3,13 +3,14 @@
 use anyhow::{Context as _, Result, ensure};
 use e2e::driver::{Isolation, Settings, Use};
 use e2e::object::{self, core, rbac};
+use e2e::wait::{GONE, SOON};
 use futures::FutureExt as _;
 use kube::api::{DeleteParams, DynamicObject, ListParams};
 use serde_json::{Value, json};
 
 use super::{BORROWING, TOWN, worker};
 use crate::Test;
-use crate::suite::place::{Place, SOON, ask, provided};
+use crate::suite::place::{Place, ask, provided};
 
 /// Names as on the consumer, and rights in single namespaces.
 const NAMES: Settings = Settings { isolation: Isolation::None, ..Settings::APART };
@@ -192,7 +193,7 @@ async fn is_taken(place: &Place) -> Result<()> {
 /// Waits until the namespace of this name is the consumer's.
 async fn now_provided(place: &Place, usage: &Use, name: &str) -> Result<()> {
     let what = format!("{name} to be free");
-    object::wait_for(&place.requested(usage.contract()), name, &what, SOON, |now| {
+    object::wait_for(&place.requested(usage.contract()), name, &what, GONE, |now| {
         object::expect_condition(now, "NamespaceReady", "True")?;
         (provided(now) == Some(name)).then_some(()).ok_or_else(|| object::summary(now))
     })

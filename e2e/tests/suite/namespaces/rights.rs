@@ -5,13 +5,14 @@ use e2e::driver::{Isolation, Settings, Watches};
 use e2e::object::{self, core, kube_bind, rbac};
 use e2e::service::Scope;
 use e2e::snapshot;
+use e2e::wait::SOON;
 use futures::FutureExt as _;
 use kube::api::{ApiResource, DeleteParams, DynamicObject};
 use serde_json::{Value, json};
 
 use super::{TOWN, worker};
 use crate::Test;
-use crate::suite::place::{Place, SOON, provided};
+use crate::suite::place::{Place, provided};
 
 /// Name of the Role and its binding in each service namespace.
 const ROLE: &str = "kube-binder-claims-cow";

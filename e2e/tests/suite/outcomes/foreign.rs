@@ -8,7 +8,7 @@ use kube::Client;
 use kube::api::{ApiResource, DeleteParams, DynamicObject};
 use serde_json::{Value, json};
 
-use crate::suite::said::{Place, RETRIED, SOON, Said, cowboys, horses, sheriffs, succeeds};
+use crate::suite::said::{Place, RETRIED, Said, cowboys, horses, sheriffs, succeeds};
 
 /// What the tests put where the backend wants something of its own.
 struct Decoy {
@@ -38,7 +38,7 @@ impl Decoy {
         let (before, now) = (serde_json::to_value(&self.made)?, serde_json::to_value(&now)?);
         ensure!(before == now, "before: {before:#}\nnow: {now:#}");
         api.delete(&name, &DeleteParams::default()).await?;
-        object::wait_gone(&api, &name, SOON).await
+        object::wait_gone(&api, &name).await
     }
 }
 

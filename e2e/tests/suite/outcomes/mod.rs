@@ -149,7 +149,7 @@ async fn finals() -> Result<()> {
     ensure!(before.len() == names.len(), "{before:?}");
     let exports = object::api(&admin, &kube_bind(EXPORT), Some(consumer.namespace()));
     exports.delete("cow", &DeleteParams::default()).await?;
-    object::wait_gone(&exports, "cow", SOON).await?;
+    object::wait_gone(&exports, "cow").await?;
     for exported in [horses, sheriffs()] {
         let touched = json!({"metadata": {"annotations": {"e2e": "touched"}}});
         object::merge_patch(&definitions(&admin), &exported.name(), &touched, false).await?;

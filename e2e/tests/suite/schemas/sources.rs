@@ -44,7 +44,7 @@ pub(super) async fn source_goes() -> Result<()> {
         }
         let (schema, export) = (follower.schema().await?, follower.export().await?);
         crds.delete(&name, &DeleteParams::default()).await?;
-        object::wait_gone(&crds, &name, SOON).await?;
+        object::wait_gone(&crds, &name).await?;
         for consumer in both {
             wait_source(consumer, NAME, Some(&held)).await.context("the source is gone")?;
         }
