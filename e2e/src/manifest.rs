@@ -2,15 +2,19 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use anyhow::{Context, Result};
-use kube::api::{DynamicObject, Patch, PatchParams};
+use anyhow::{Context, Result, anyhow};
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use kube::{Client, discovery};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::object;
-use crate::wait::{SOON, eventually};
+use crate::wait::{GONE, SOON, eventually};
+
+/// After so many looks a CRD that is still there is changed.
+const LOOKS: u32 = 50;
 
 /// The objects of a YAML text with any number of documents.
 pub fn parse(text: &str) -> Result<Vec<DynamicObject>> {
@@ -46,13 +50,7 @@ pub async fn apply(client: &Client, text: &str, namespace: &str) -> Result<()> {
     for object in &objects {
         apply_one(client, object, namespace).await?;
     }
-    let crds = object::resource(
-        "apiextensions.k8s.io",
-        "v1",
-        "CustomResourceDefinition",
-        "customresourcedefinitions",
-    );
-    let crds = object::api(client, &crds, None);
+    let crds = object::api(client, &object::crd(), None);
     for object in objects
         .iter()
         .filter(|o| o.types.as_ref().is_some_and(|types| types.kind == "CustomResourceDefinition"))
@@ -64,6 +62,26 @@ pub async fn apply(client: &Client, text: &str, namespace: &str) -> Result<()> {
         .await?;
     }
     Ok(())
+}
+
+/// Deletes a CRD and waits for its end.
+///
+/// The server's finalizer drops a CRD that another of its controllers changed at the same moment, and looks again only at
+/// the next change; so that no CRD stays for ever, it gets one every few seconds.
+pub async fn delete_crd(client: &Client, name: &str) -> Result<()> {
+    let crds = object::api(client, &object::crd(), None);
+    crds.delete(name, &DeleteParams::default()).await?;
+    let looks = AtomicU32::new(0);
+    eventually(&format!("CRD {name} to be gone"), GONE, async || {
+        let Some(found) = crds.get_opt(name).await? else { return Ok(()) };
+        let look = looks.fetch_add(1, Ordering::Relaxed);
+        if look % LOOKS == LOOKS - 1 {
+            let change = json!({"metadata": {"annotations": {"e2e/look": look.to_string()}}});
+            crds.patch(name, &PatchParams::default(), &Patch::Merge(change)).await?;
+        }
+        Err(anyhow!("still there: {}", object::summary(&found)))
+    })
+    .await
 }
 
 async fn apply_one(client: &Client, object: &DynamicObject, namespace: &str) -> Result<()> {

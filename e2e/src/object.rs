@@ -51,6 +51,12 @@ pub fn kcp_apis(kind: &str) -> ApiResource {
     resource("apis.kcp.io", "v1alpha2", kind, &format!("{}s", kind.to_lowercase()))
 }
 
+/// The kind of CRDs.
+#[must_use]
+pub fn crd() -> ApiResource {
+    resource("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions")
+}
+
 /// An API of untyped objects, in a namespace or for the whole cluster.
 #[must_use]
 pub fn api(client: &Client, resource: &ApiResource, namespace: Option<&str>) -> Api<DynamicObject> {

@@ -200,12 +200,7 @@ pub async fn offer_template(
 
 /// Creates CRDs unless they exist, and waits until their first version is served.
 pub async fn establish(client: &Client, crds: &[Value]) -> Result<()> {
-    let kind = resource(
-        "apiextensions.k8s.io",
-        "v1",
-        "CustomResourceDefinition",
-        "customresourcedefinitions",
-    );
+    let kind = object::crd();
     for crd in crds {
         let made = object::create_once(client, &kind, None, crd.clone()).await?;
         let name = made.metadata.name.unwrap_or_default();

@@ -12,7 +12,7 @@ use kube::api::{ApiResource, DynamicObject, ListParams};
 use kube::{Client, discovery};
 use serde_json::{Map, Value};
 
-use crate::object::{api, core, resource};
+use crate::object::{api, core, crd, resource};
 
 /// Fields of `metadata` that two equal objects need not share.
 const VOLATILE: [&str; 5] =
@@ -41,12 +41,7 @@ pub async fn kinds(client: &Client) -> Result<Vec<ApiResource>> {
         rbac("RoleBinding"),
         rbac("ClusterRole"),
         rbac("ClusterRoleBinding"),
-        resource(
-            "apiextensions.k8s.io",
-            "v1",
-            "CustomResourceDefinition",
-            "customresourcedefinitions",
-        ),
+        crd(),
     ];
     Ok(ours.chain(others).collect())
 }

@@ -355,12 +355,7 @@ async fn changed_schema() -> Result<()> {
     };
     let (mark, still_mark) = (watches.mark(), still.mark());
 
-    let kind = object::resource(
-        "apiextensions.k8s.io",
-        "v1",
-        "CustomResourceDefinition",
-        "customresourcedefinitions",
-    );
+    let kind = object::crd();
     let crds = object::api(&admin, &kind, None);
     let mut versions = crds.get(&cowboys.name()).await?.data["spec"]["versions"].take();
     let pointer = "/0/schema/openAPIV3Schema/properties/spec/properties";

@@ -7,11 +7,11 @@ use anyhow::{Context as _, Result, ensure};
 use e2e::binding::{self, Request};
 use e2e::driver::{Consumer, Settings, Use};
 use e2e::kcp::Claims;
-use e2e::object::{self, kube_bind, resource};
+use e2e::object::{self, kube_bind};
 use e2e::provider::Provider;
 use e2e::service::{self, Exported, GROUP, Scope, Source};
 use e2e::stack;
-use kube::api::{ApiResource, DynamicObject, ListParams};
+use kube::api::{DynamicObject, ListParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
@@ -310,14 +310,9 @@ pub(crate) async fn requests(consumer: &Consumer) -> Result<BTreeSet<(String, St
     Ok(named.collect())
 }
 
-/// The kind of CRDs.
-pub(crate) fn crds() -> ApiResource {
-    resource("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions")
-}
-
 /// CRDs of a cluster.
 pub(crate) fn definitions(admin: &Client) -> Api<DynamicObject> {
-    object::api(admin, &crds(), None)
+    object::api(admin, &object::crd(), None)
 }
 
 /// An annotation of an object.

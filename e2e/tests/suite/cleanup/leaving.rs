@@ -6,7 +6,8 @@ use e2e::object::{self, core, kcp_apis, resource};
 use e2e::provider::EXPORT;
 use e2e::{dirs, manifest};
 use futures::FutureExt as _;
-use kube::api::{ApiResource, DeleteParams, ListParams};
+use futures::future::try_join_all;
+use kube::api::{ApiResource, ListParams};
 
 use super::{TOWN, Tenant, WIDE};
 use crate::Test;
@@ -133,16 +134,10 @@ async fn without_crds() -> Result<()> {
 async fn uninstalled(place: &mut Place) -> Result<()> {
     let tenant = Tenant::settle(place, "unbound").await?;
     let stays = Stays::of(place, &tenant).await?;
-    let kind = resource(
-        "apiextensions.k8s.io",
-        "v1",
-        "CustomResourceDefinition",
-        "customresourcedefinitions",
-    );
     let mark = place.mark()?;
-    place.delete(&kind, None, FIRST).await?;
+    manifest::delete_crd(&place.admin, FIRST).await?;
     place.deleted_nothing(mark).await.context("without APIServiceNamespaces")?;
-    let crds = place.api(&kind, None);
+    let crds = place.api(&object::crd(), None);
     let ours: Vec<String> = crds
         .list(&ListParams::default())
         .await?
@@ -152,12 +147,8 @@ async fn uninstalled(place: &mut Place) -> Result<()> {
         .filter(|name| name.ends_with(".kube-bind.io"))
         .collect();
     ensure!(ours.len() > 5, "the CRDs are {ours:?}");
-    for name in &ours {
-        crds.delete(name, &DeleteParams::default()).await?;
-    }
-    for name in &ours {
-        object::wait_gone(&crds, name).await?;
-    }
+    let all = ours.iter().map(|name| manifest::delete_crd(&place.admin, name));
+    try_join_all(all).await?;
     place.deleted_nothing(mark).await.context("without CRDs")?;
     stays.check(place).await.context("without CRDs")?;
 

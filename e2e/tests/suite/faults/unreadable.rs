@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use e2e::backend::Backend;
 use e2e::binding::{self, Request};
 use e2e::kubernetes::Kubernetes;
-use e2e::object::{self, kube_bind, resource};
+use e2e::object::{self, kube_bind};
 use e2e::wait::eventually;
 use e2e::{dirs, provider, stack};
 use futures::FutureExt as _;
@@ -104,12 +104,7 @@ async fn seen(backend: &Backend, count: u32) -> Result<()> {
 
 /// Lets the API server accept any spec of a request.
 async fn relax(admin: &Client) -> Result<()> {
-    let kind = resource(
-        "apiextensions.k8s.io",
-        "v1",
-        "CustomResourceDefinition",
-        "customresourcedefinitions",
-    );
+    let kind = object::crd();
     let crds = object::api(admin, &kind, None);
     let name = "bindableresourcesrequests.kube-bind.io";
     let mut crd = crds.get(name).await?;

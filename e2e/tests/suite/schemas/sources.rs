@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, ensure};
+use e2e::manifest;
 use e2e::object::{self, resource};
 use e2e::service::{self, Exported, Source, VERSION, request_spec, version};
 use kube::Client;
@@ -43,8 +44,7 @@ pub(super) async fn source_goes() -> Result<()> {
             }
         }
         let (schema, export) = (follower.schema().await?, follower.export().await?);
-        crds.delete(&name, &DeleteParams::default()).await?;
-        object::wait_gone(&crds, &name).await?;
+        manifest::delete_crd(admin, &name).await?;
         for consumer in both {
             wait_source(consumer, NAME, Some(&held)).await.context("the source is gone")?;
         }
