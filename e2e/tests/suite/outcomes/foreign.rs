@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use e2e::driver::{Consumer, Settings};
 use e2e::object::{self, kube_bind, rbac};
 use e2e::service::{self, GROUP, request_spec};
+use e2e::wait::{SOON, eventually};
 use kube::Client;
 use kube::api::{ApiResource, DeleteParams, DynamicObject};
 use serde_json::{Value, json};
@@ -38,7 +39,15 @@ impl Decoy {
         let (before, now) = (serde_json::to_value(&self.made)?, serde_json::to_value(&now)?);
         ensure!(before == now, "before: {before:#}\nnow: {now:#}");
         api.delete(&name, &DeleteParams::default()).await?;
-        object::wait_gone(&api, &name).await
+        // The backend may have put its own there already.
+        eventually(&format!("{name} to be gone"), SOON, async || match api.get_opt(&name).await {
+            Ok(Some(object)) if object.metadata.uid == self.made.metadata.uid => {
+                Err(format!("still there: {}", object::summary(&object)))
+            }
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        })
+        .await
     }
 }
 
