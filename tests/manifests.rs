@@ -102,8 +102,20 @@ fn the_export_claims_each_verb_beside_the_wildcard() {
 }
 
 #[test]
-fn no_rule_for_plain_kubernetes_has_a_wildcard_or_a_kcp_group() {
-    let text = serde_json::to_string(&kubernetes::rbac()).unwrap();
+fn plain_kubernetes_grants_no_wildcard_and_of_kcp_only_to_read_schemas() {
+    let objects = kubernetes::rbac();
+    let text = serde_json::to_string(&objects).unwrap();
     assert!(!text.contains("\"*\""), "{text}");
-    assert!(!text.contains("kcp.io"), "{text}");
+    let of_kcp: Vec<&Value> = objects
+        .iter()
+        .filter_map(|object| object["rules"].as_array())
+        .flatten()
+        .filter(|rule| rule["apiGroups"].to_string().contains("kcp.io"))
+        .collect();
+    let read = json!({
+        "apiGroups": ["apis.kcp.io"],
+        "resources": ["apiresourceschemas"],
+        "verbs": ["get", "list", "watch"],
+    });
+    assert_eq!(of_kcp, [&read]);
 }
