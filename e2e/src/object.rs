@@ -4,14 +4,15 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use futures::FutureExt as _;
 use kube::api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::Value;
 
 use crate::wait::{GONE, eventually};
 
-/// For the watch cache of a kind to fill.
-const CACHE: Duration = Duration::from_secs(10);
+/// For a busy server to answer something else than 429.
+const BUSY: Duration = Duration::from_secs(30);
 
 /// `ApiResource` of a kind whose plural is `plural`. `group` is empty for the core group.
 #[must_use]
@@ -77,8 +78,9 @@ pub async fn create(
     manifest["kind"] = Value::from(resource.kind.clone());
     let object: DynamicObject = serde_json::from_value(manifest).context("no object")?;
     let name = object.metadata.name.clone().unwrap_or_default();
-    api(client, resource, namespace)
-        .create(&PostParams::default(), &object)
+    let api = api(client, resource, namespace);
+    let params = PostParams::default();
+    patient(|| api.create(&params, &object))
         .await
         .with_context(|| format!("creating {} {name}", resource.kind))
 }
@@ -100,14 +102,25 @@ pub async fn create_once(
     }
 }
 
-/// All objects of an API. Again after 429, as client-go does: servers give it while the watch cache of a kind fills.
+/// All objects of an API.
 pub async fn list(api: &Api<DynamicObject>) -> Result<Vec<DynamicObject>> {
-    let answer =
-        eventually("a list", CACHE, async || match api.list(&ListParams::default()).await {
-            Err(kube::Error::Api(status)) if status.code == 429 => Err(status.message.clone()),
+    let params = ListParams::default();
+    Ok(patient(|| api.list(&params)).await?.items)
+}
+
+/// Again after 429, as client-go does: servers give it while the watch cache of a kind fills and when more requests are
+/// in flight than they serve at once. Nothing was done then.
+async fn patient<T, F>(mut attempt: impl FnMut() -> F) -> Result<T>
+where
+    F: Future<Output = kube::Result<T>>,
+{
+    let answer = eventually("a server that is not busy", BUSY, || {
+        attempt().map(|answer| match answer {
+            Err(kube::Error::Api(status)) if status.code == 429 => Err(status.message),
             answer => Ok(answer),
-        });
-    Ok(answer.await??.items)
+        })
+    });
+    Ok(answer.await??)
 }
 
 /// The HTTP status of an API server's refusal.
