@@ -29,6 +29,7 @@ pub mod cli;
 pub mod consumer;
 pub mod controllers;
 pub mod gone;
+pub mod http;
 pub mod init;
 pub mod kinds;
 pub mod manifests;

@@ -1,0 +1,285 @@
+// The page: log in, see what is on offer, bind, log out (contract http.md 4.4 and 4.5).
+//
+// Keeps nothing but the parameters it was opened with, in this tab, over the way to the identity provider and back.
+// Shows text as text only: nothing that came from a server becomes markup. No credential is shown or logged.
+
+const KEPT = ["cluster_id", "session_id", "consumer_id", "redirect_url"];
+const STORE = "kube-bind-parameters";
+// What the backend may take for a bind (60 s) and the way there and back.
+const PATIENCE = 70_000;
+
+const $ = (id) => document.getElementById(id);
+
+/** The parameters of this page; those from before the login where it came back from there. */
+function parameters() {
+  const here = new URLSearchParams(location.search);
+  let kept = {};
+  try {
+    kept = JSON.parse(sessionStorage.getItem(STORE)) ?? {};
+  } catch {
+    // Storage may be off or hold nothing of ours: the page works without.
+  }
+  const back = kept.under_way === true;
+  const found = {};
+  for (const name of KEPT) {
+    const value = here.get(name) ?? (back ? kept[name] : null);
+    if (typeof value === "string" && value !== "") found[name] = value;
+  }
+  return found;
+}
+
+const given = parameters();
+
+/** Remembers the parameters over a login. */
+function keep(underWay) {
+  try {
+    sessionStorage.setItem(STORE, JSON.stringify({ ...given, under_way: underWay }));
+  } catch {
+    // As above.
+  }
+}
+
+function query(...names) {
+  const search = new URLSearchParams();
+  for (const name of names) if (given[name]) search.set(name, given[name]);
+  const text = search.toString();
+  return text === "" ? "" : `?${text}`;
+}
+
+/** An answer that says what is wrong. */
+class Refused extends Error {
+  constructor(code, message, details) {
+    super(message);
+    this.code = code;
+    this.details = details;
+  }
+}
+
+async function call(path, body) {
+  const init = { cache: "no-store", credentials: "same-origin", signal: AbortSignal.timeout(PATIENCE) };
+  if (body !== undefined) {
+    init.method = "POST";
+    init.headers = { "Content-Type": "application/json" };
+    init.body = JSON.stringify(body);
+  }
+  let response;
+  try {
+    response = await fetch(`./api/${path}`, init);
+  } catch {
+    throw new Refused("UNREACHABLE", "The provider did not answer.", "Check the network and try again.");
+  }
+  const isJson = (response.headers.get("Content-Type") ?? "").startsWith("application/json");
+  const answer = isJson ? await response.json().catch(() => null) : await response.text();
+  if (response.ok && answer !== null) return answer;
+  if (answer?.kind === "Error") throw new Refused(answer.code, answer.message, answer.details ?? "");
+  throw new Refused("UNREADABLE", `The provider answered with status ${response.status}.`, "Try again in a moment.");
+}
+
+function show(section) {
+  for (const name of ["login", "catalogue", "result"]) $(name).hidden = name !== section;
+  $("logout").hidden = section === "login" || section === null;
+}
+
+function say(text) {
+  $("status").textContent = text;
+}
+
+function complain(problem) {
+  const place = $("problem");
+  place.replaceChildren();
+  place.hidden = problem === null;
+  if (problem === null) return;
+  for (const text of [problem.message, problem.details]) {
+    if (!text) continue;
+    const line = document.createElement("p");
+    line.textContent = text;
+    place.append(line);
+  }
+}
+
+/** Shows what went wrong; without a session there is only one thing to do. */
+function failed(problem) {
+  if (problem.code === "AUTHENTICATION_FAILED") {
+    offerLogin();
+    return;
+  }
+  say("");
+  complain(problem);
+}
+
+function offerLogin() {
+  const here = `${location.origin}${location.pathname}`;
+  const search = new URLSearchParams({
+    session_id: given.session_id ?? crypto.randomUUID(),
+    redirect_url: here,
+    cluster_id: given.cluster_id ?? "",
+    client_type: "ui",
+  });
+  if (given.consumer_id) search.set("consumer_id", given.consumer_id);
+  const link = $("login-link");
+  link.href = `./api/authorize?${search}`;
+  link.onclick = () => keep(true);
+  show("login");
+  complain(null);
+  say("You are not logged in.");
+}
+
+function resourceText(resource) {
+  const group = resource.group ? `.${resource.group}` : "";
+  const versions = (resource.versions ?? []).join(", ");
+  return `${resource.resource}${group}${versions ? ` (${versions})` : ""}`;
+}
+
+function card(template) {
+  const item = $("template-card").content.firstElementChild.cloneNode(true);
+  const name = template.metadata.name;
+  item.dataset.template = name;
+  item.querySelector("h3").textContent = name;
+  item.querySelector(".description").textContent = template.spec.description ?? "";
+  item.querySelector(".resources").textContent = (template.spec.resources ?? []).map(resourceText).join("; ");
+  const claims = (template.spec.permissionClaims ?? []).map(resourceText).join("; ");
+  item.querySelector(".claims").textContent = claims;
+  item.querySelector(".claims").hidden = claims === "";
+  item.querySelector(".claims-title").hidden = claims === "";
+  const form = item.querySelector("form");
+  form.elements.name.value = name.slice(0, 63).replaceAll(".", "-");
+  form.querySelector("button").setAttribute("aria-label", `Bind ${name}`);
+  form.onsubmit = (event) => {
+    event.preventDefault();
+    bind(form, name);
+  };
+  return item;
+}
+
+function list(templates, collections) {
+  const choice = $("collection");
+  choice.length = 1;
+  for (const collection of collections) choice.add(new Option(collection.metadata.name));
+  $("filter-row").hidden = collections.length === 0;
+  const fill = () => {
+    const chosen = collections.find((collection) => collection.metadata.name === choice.value);
+    const names = chosen && new Set((chosen.spec.templates ?? []).map((template) => template.name));
+    const shown = templates.filter((template) => !names || names.has(template.metadata.name));
+    $("collection-text").textContent = chosen?.spec.description ?? "";
+    $("templates").replaceChildren(...shown.map(card));
+    $("nothing").hidden = shown.length > 0;
+    say(shown.length === 1 ? "1 API." : `${shown.length} APIs.`);
+  };
+  choice.onchange = fill;
+  fill();
+}
+
+async function catalogue() {
+  complain(null);
+  say("Loading what is on offer.");
+  const search = query("cluster_id", "consumer_id");
+  const [templates, collections] = await Promise.all([call(`templates${search}`), call(`collections${search}`)]);
+  show("catalogue");
+  list(templates.items ?? [], collections.items ?? []);
+}
+
+async function bind(form, template) {
+  const button = form.querySelector("button");
+  const name = form.elements.name.value;
+  complain(null);
+  say(`Binding ${name}. This takes a few seconds.`);
+  button.disabled = true;
+  try {
+    const body = {
+      metadata: { name },
+      spec: {
+        templateRef: { name: template },
+        clusterIdentity: { identity: given.consumer_id ?? "ui-identity" },
+        author: "web-ui",
+      },
+    };
+    finish(await call(`bind${query("cluster_id", "consumer_id")}`, body));
+  } catch (problem) {
+    failed(problem);
+  } finally {
+    button.disabled = false;
+  }
+}
+
+/** The response as base64 of its UTF-8. */
+function encoded(response) {
+  const bytes = new TextEncoder().encode(JSON.stringify(response));
+  let binary = "";
+  for (const byte of bytes) binary += String.fromCharCode(byte);
+  return btoa(binary);
+}
+
+function finish(response) {
+  // `kubectl bind` waits on this machine. The backend has opened this page only if the address is a loopback one.
+  if (given.redirect_url) {
+    const back = new URL(given.redirect_url);
+    if (given.session_id) back.searchParams.set("session_id", given.session_id);
+    if (given.consumer_id) back.searchParams.set("consumer_id", given.consumer_id);
+    back.searchParams.set("binding_response", encoded(response));
+    say("Bound. Going back to kubectl bind.");
+    location.assign(back);
+    return;
+  }
+  const file = new Blob([JSON.stringify(response, null, 2)], { type: "application/json" });
+  const link = $("download");
+  if (link.href.startsWith("blob:")) URL.revokeObjectURL(link.href);
+  link.href = URL.createObjectURL(file);
+  $("command").textContent = "kubectl bind deploy --file binding-response.json";
+  const resources = (response.requests ?? []).flatMap((request) => request.spec.resources ?? []);
+  $("check").textContent = resources
+    .map((resource) => `kubectl get ${resource.resource}${resource.group ? `.${resource.group}` : ""}`)
+    .join("\n");
+  show("result");
+  say("Bound.");
+  $("result-title").focus();
+}
+
+$("copy").onclick = async () => {
+  try {
+    await navigator.clipboard.writeText($("command").textContent);
+    say("Copied.");
+  } catch {
+    getSelection().selectAllChildren($("command"));
+    say("Selected; copy it with the keyboard.");
+  }
+};
+
+$("again").onclick = () => catalogue().catch(failed);
+
+$("logout").onclick = async () => {
+  try {
+    await call(`logout${query("cluster_id")}`, {});
+    offerLogin();
+  } catch (problem) {
+    failed(problem);
+  }
+};
+
+async function start() {
+  const back = location.search.includes("session_id=") && given.redirect_url !== undefined;
+  try {
+    const provider = await call("exports");
+    if (provider.providerPrettyName) {
+      $("provider").textContent = provider.providerPrettyName;
+      document.title = `${provider.providerPrettyName}: bind an API`;
+    }
+    await call(`ping${query("cluster_id")}`);
+    keep(false);
+    await catalogue();
+  } catch (problem) {
+    // Who comes from kubectl bind wants to log in; once, so that a refusal is seen.
+    const first = problem.code === "AUTHENTICATION_FAILED" && back && !cameBack;
+    failed(problem);
+    if (first) $("login-link").click();
+  }
+}
+
+const cameBack = (() => {
+  try {
+    return JSON.parse(sessionStorage.getItem(STORE))?.under_way === true;
+  } catch {
+    return true;
+  }
+})();
+
+start();
