@@ -37,7 +37,7 @@ pub(super) async fn exchange(
     let mut request = Request::builder()
         .method(Method::POST)
         .header(CONTENT_TYPE, "application/x-www-form-urlencoded");
-    match config.client_secret.as_ref().map(|secret| secret.expose_secret()) {
+    match config.client_secret.as_ref().map(SecretString::expose_secret) {
         Some(secret) if document.secret_in_form => {
             form.append_pair("client_id", id).append_pair("client_secret", secret);
         }
