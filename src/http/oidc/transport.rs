@@ -97,7 +97,7 @@ impl Transport {
         Ok(Self::with_tls(tls.with_no_client_auth()))
     }
 
-    /// For an issuer without TLS: nothing is trusted.
+    /// Over the network, trusting no CA.
     pub(super) fn plain() -> Self {
         let tls =
             rustls::ClientConfig::builder().with_root_certificates(rustls::RootCertStore::empty());

@@ -34,7 +34,7 @@ pub(super) async fn authorize(
         let mut query = back.query_pairs_mut();
         match inner.grant(&params) {
             Ok(code) => query.append_pair("code", &code),
-            Err(SentBack(error, description)) => {
+            Err(Refused { error, description, .. }) => {
                 query.append_pair("error", &error).append_pair("error_description", &description)
             }
         };
@@ -44,26 +44,15 @@ pub(super) async fn authorize(
     Ok((StatusCode::FOUND, headers).into_response())
 }
 
-/// Error code and description, for the browser to bring back.
-struct SentBack(String, String);
-
-impl From<Refused> for SentBack {
-    fn from(refused: Refused) -> Self {
-        Self(refused.error.to_owned(), refused.description.to_owned())
-    }
-}
-
 impl Inner {
     /// A code for what was asked.
-    fn grant(&self, params: &Params) -> Result<String, SentBack> {
+    fn grant(&self, params: &Params) -> Result<String, Refused> {
         if !params.is("response_type", "code") {
-            return Err(
-                Refused::new("unsupported_response_type", "response_type must be code").into()
-            );
+            return Err(Refused::new("unsupported_response_type", "response_type must be code"));
         }
         let scope = params.get("scope").unwrap_or_default();
         if !scope.split(' ').any(|scope| scope == "openid") {
-            return Err(Refused::new("invalid_scope", "scope must contain openid").into());
+            return Err(Refused::new("invalid_scope", "scope must contain openid"));
         }
         // A SHA-256 in base64url has 43 characters (RFC 7636, 4.2).
         let challenge = params.get("code_challenge").filter(|text| text.len() == 43);
@@ -73,13 +62,13 @@ impl Inner {
             .to_owned();
         let nonce = params.get("nonce");
         if nonce.is_some_and(|nonce| nonce.len() > MAX_VALUE) {
-            return Err(Refused::request("nonce is too long").into());
+            return Err(Refused::request("nonce is too long"));
         }
         #[cfg(any(test, feature = "issuer-knobs"))]
         let (user, knobs) = {
             let knobs = self.knobs.of_login(params)?;
             if let Some(error) = knobs.authorize_error {
-                return Err(SentBack(error.error, error.description));
+                return Err(error.into());
             }
             (knobs.user.clone().unwrap_or_default(), knobs)
         };
@@ -94,10 +83,6 @@ impl Inner {
             #[cfg(any(test, feature = "issuer-knobs"))]
             knobs,
         };
-        if self.grants().put(code.clone(), grant, (self.clock)()) {
-            Ok(code)
-        } else {
-            Err(busy.into())
-        }
+        if self.grants().put(code.clone(), grant, (self.clock)()) { Ok(code) } else { Err(busy) }
     }
 }

@@ -50,9 +50,15 @@ pub(super) struct Knobs {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AuthorizeError {
-    pub(super) error: String,
+    error: String,
     #[serde(default)]
-    pub(super) description: String,
+    description: String,
+}
+
+impl From<AuthorizeError> for Refused {
+    fn from(AuthorizeError { error, description }: AuthorizeError) -> Self {
+        Self { error: error.into(), description: description.into(), ..Self::request("") }
+    }
 }
 
 /// Another `id_token` than the right one.

@@ -1,5 +1,7 @@
 //! Parameters of OAuth, and its errors.
 
+use std::borrow::Cow;
+
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
@@ -10,12 +12,13 @@ use serde_json::json;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Refused {
     pub(super) status: StatusCode,
-    pub(super) error: &'static str,
-    pub(super) description: &'static str,
+    pub(super) error: Cow<'static, str>,
+    pub(super) description: Cow<'static, str>,
 }
 
 impl Refused {
     pub(super) const fn new(error: &'static str, description: &'static str) -> Self {
+        let (error, description) = (Cow::Borrowed(error), Cow::Borrowed(description));
         Self { status: StatusCode::BAD_REQUEST, error, description }
     }
 

@@ -37,8 +37,7 @@ pub(super) async fn token(
     let grant = inner.redeem(&headers, &body)?;
     let unsigned = Refused {
         status: StatusCode::INTERNAL_SERVER_ERROR,
-        error: "server_error",
-        description: "the tokens cannot be signed",
+        ..Refused::new("server_error", "the tokens cannot be signed")
     };
     #[cfg(any(test, feature = "issuer-knobs"))]
     let tokens = inner.forged(&grant).ok_or(unsigned)?;
@@ -110,8 +109,7 @@ impl Inner {
             Some(_) => Ok(()),
             None => Err(Refused {
                 status: StatusCode::UNAUTHORIZED,
-                error: "invalid_client",
-                description: "client ID or secret are wrong, or given twice",
+                ..Refused::new("invalid_client", "client ID or secret are wrong, or given twice")
             }),
         }
     }

@@ -106,11 +106,11 @@ async fn the_client_proves_itself_as_the_issuer_wants_it() {
         (Some(json!(["none"])), None, (None, format!("{form}&client_id=client"))),
     ] {
         let seen = Arc::new(Mutex::new(None));
-        let sees = Arc::clone(&seen);
+        let recorder = Arc::clone(&seen);
         let token = post(move |headers: HeaderMap, body: String| {
             let authorization =
                 headers.get(AUTHORIZATION).map(|value| value.to_str().unwrap().to_owned());
-            *sees.lock().unwrap() = Some((authorization, body));
+            *recorder.lock().unwrap() = Some((authorization, body));
             async { (StatusCode::BAD_REQUEST, Json(json!({"error": "invalid_grant"}))) }
         });
         let mut description = description();
