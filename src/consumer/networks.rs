@@ -14,11 +14,13 @@ use thiserror::Error;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum NetworkError {
     /// Not a CIDR.
-    #[error("{0:?} is not a network; write its first address and prefix length, such as 10.1.0.0/16")]
+    #[error(
+        "{0:?} is not a network; write its first address and prefix length, such as 10.1.0.0/16"
+    )]
     Malformed(String),
     /// Neither inside one range that is closed nor outside of all.
     #[error(
-        "{given} is wider than {range}, {what}, and would open more than meant; name the networks \
+        "{given} is wider than {range}, which is {what}, and would open more than meant; name the networks \
          of the consumers one by one, {range} at most"
     )]
     TooWide {
@@ -42,7 +44,7 @@ pub enum NetworkError {
 /// An address that the backend does not call. The text leaves the address out: for a host name it
 /// would tell the user what the provider's DNS knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("is {what} ({range})")]
+#[error("is {what}")]
 pub struct Denied {
     /// The range that it is in.
     pub range: Cidr,
@@ -124,10 +126,10 @@ enum Open {
     ByFlag,
 }
 
-const METADATA: &str = "the address of a cloud's metadata service";
+const METADATA: &str = "that of a cloud's metadata service";
 const DOCUMENTATION: &str = "for documentation only";
-const LOOPBACK: &str = "the backend's own host";
-const PRIVATE: &str = "a private network";
+const LOOPBACK: &str = "that of the backend's own host";
+const PRIVATE: &str = "private";
 const RESERVED: &str = "reserved";
 
 /// All closed ranges. The smallest one that holds an address decides about it, so an opened network
@@ -190,7 +192,11 @@ impl ConsumerNetworks {
     /// none (as the address of the backend's own host), so that `0.0.0.0/0` opens nothing by
     /// accident.
     pub fn parse<S: AsRef<str>>(given: &[S]) -> Result<Self, NetworkError> {
-        given.iter().map(|given| meant(Cidr::parse(given.as_ref())?)).collect::<Result<_, _>>().map(Self)
+        given
+            .iter()
+            .map(|given| meant(Cidr::parse(given.as_ref())?))
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 
     /// Whether a network names the address, whatever range it is in.
@@ -208,8 +214,7 @@ impl ConsumerNetworks {
             return Ok(());
         }
         let can_be_opened = *open == Open::ByFlag;
-        let opened =
-            self.0.iter().any(|network| range.covers(network) && network.contains(ip));
+        let opened = self.0.iter().any(|network| range.covers(network) && network.contains(ip));
         if !(can_be_opened && opened) {
             return Err(Denied { range: *range, what, can_be_opened });
         }
@@ -265,15 +270,56 @@ mod tests {
             assert_eq!(verdict(&none, ip), Ok(()), "{ip}");
         }
         for ip in [
-            "0.0.0.0", "0.1.2.3", "10.0.0.1", "10.96.0.1", "100.64.0.1", "100.100.100.200",
-            "127.0.0.1", "127.8.9.1", "168.63.129.16", "169.254.169.254", "169.254.0.1",
-            "172.16.0.1", "172.31.255.255", "192.0.0.192", "192.0.2.1", "192.88.99.1",
-            "192.168.255.1", "198.18.0.1", "198.19.255.255", "198.51.100.1", "203.0.113.1",
-            "224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255", "::", "::1",
-            "::8.8.8.8", "::127.0.0.1", "::ffff:8.8.8.8", "::ffff:127.0.0.1", "::ffff:0:8.8.8.8",
-            "64:ff9b::8.8.8.8", "64:ff9b::127.0.0.1", "64:ff9b:1::1", "100::1", "2001::1",
-            "2001:2::1", "2001:10::1", "2001:db8::1", "2002:7f00:1::", "2002:808:808::1", "3fff::1",
-            "4000::1", "5f00::1", "fc00::1", "fd00::1", "fd00:ec2::254", "fe80::1", "fec0::1",
+            "0.0.0.0",
+            "0.1.2.3",
+            "10.0.0.1",
+            "10.96.0.1",
+            "100.64.0.1",
+            "100.100.100.200",
+            "127.0.0.1",
+            "127.8.9.1",
+            "168.63.129.16",
+            "169.254.169.254",
+            "169.254.0.1",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.0.0.192",
+            "192.0.2.1",
+            "192.88.99.1",
+            "192.168.255.1",
+            "198.18.0.1",
+            "198.19.255.255",
+            "198.51.100.1",
+            "203.0.113.1",
+            "224.0.0.1",
+            "239.255.255.255",
+            "240.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::8.8.8.8",
+            "::127.0.0.1",
+            "::ffff:8.8.8.8",
+            "::ffff:127.0.0.1",
+            "::ffff:0:8.8.8.8",
+            "64:ff9b::8.8.8.8",
+            "64:ff9b::127.0.0.1",
+            "64:ff9b:1::1",
+            "100::1",
+            "2001::1",
+            "2001:2::1",
+            "2001:10::1",
+            "2001:db8::1",
+            "2002:7f00:1::",
+            "2002:808:808::1",
+            "3fff::1",
+            "4000::1",
+            "5f00::1",
+            "fc00::1",
+            "fd00::1",
+            "fd00:ec2::254",
+            "fe80::1",
+            "fec0::1",
             "ff02::1",
         ] {
             assert!(verdict(&none, ip).is_err(), "{ip}");
@@ -282,11 +328,13 @@ mod tests {
 
     #[test]
     fn the_flag_opens_what_it_names_and_no_metadata_service_in_it() {
-        let open = networks(&["10.1.0.0/16", "127.0.0.0/8", "169.254.0.0/16", "fc00::/7", "::1/128"]);
+        let open =
+            networks(&["10.1.0.0/16", "127.0.0.0/8", "169.254.0.0/16", "fc00::/7", "::1/128"]);
         for ip in ["10.1.2.3", "127.0.0.1", "169.254.0.1", "fd00::1", "::1"] {
             assert_eq!(verdict(&open, ip), Ok(()), "{ip}");
         }
-        for ip in ["10.2.0.1", "192.168.0.1", "169.254.169.254", "fd00:ec2::254", "::ffff:10.1.2.3"] {
+        for ip in ["10.2.0.1", "192.168.0.1", "169.254.169.254", "fd00:ec2::254", "::ffff:10.1.2.3"]
+        {
             assert!(verdict(&open, ip).is_err(), "{ip}");
         }
         let metadata = networks(&["169.254.169.254/32"]);
@@ -298,7 +346,10 @@ mod tests {
         let open = networks(&["64:ff9b::/96"]);
         assert_eq!(verdict(&open, "64:ff9b::8.8.8.8"), Ok(()));
         assert!(verdict(&open, "64:ff9b::10.0.0.1").is_err());
-        assert_eq!(verdict(&networks(&["64:ff9b::/96", "10.0.0.0/8"]), "64:ff9b::10.0.0.1"), Ok(()));
+        assert_eq!(
+            verdict(&networks(&["64:ff9b::/96", "10.0.0.0/8"]), "64:ff9b::10.0.0.1"),
+            Ok(())
+        );
     }
 
     #[test]
@@ -307,15 +358,27 @@ mod tests {
             let error = ConsumerNetworks::parse(&[given]).unwrap_err();
             assert!(matches!(error, NetworkError::TooWide { .. }), "{given}: {error}");
         };
-        ["0.0.0.0/0", "8.0.0.0/5", "172.0.0.0/8", "::/0", "2000::/3", "fc00::/6"].map(too_wide);
+        ["0.0.0.0/0", "8.0.0.0/5", "172.0.0.0/8", "::/0", "2000::/3", "fc00::/6"]
+            .into_iter()
+            .for_each(too_wide);
         let never = |given: &str| {
             let error = ConsumerNetworks::parse(&[given]).unwrap_err();
             assert!(matches!(error, NetworkError::Never { .. }), "{given}: {error}");
         };
-        ["0.0.0.0/32", "224.0.0.0/4", "255.255.255.255/32", "::ffff:0:0/96", "ff00::/8"].map(never);
+        ["0.0.0.0/32", "224.0.0.0/4", "255.255.255.255/32", "::ffff:0:0/96", "ff00::/8"]
+            .into_iter()
+            .for_each(never);
         for wrong in [
-            "", "10.0.0.0", "10.0.0.0/", "10.0.0.0/+8", "10.0.0.0/33", "10.0.0.1/8", "a/8",
-            "fd00::/129", "010.0.0.0/8", "10.0.0.0/8/8",
+            "",
+            "10.0.0.0",
+            "10.0.0.0/",
+            "10.0.0.0/+8",
+            "10.0.0.0/33",
+            "10.0.0.1/8",
+            "a/8",
+            "fd00::/129",
+            "010.0.0.0/8",
+            "10.0.0.0/8/8",
         ] {
             let error = ConsumerNetworks::parse(&[wrong]).unwrap_err();
             assert_eq!(error, NetworkError::Malformed(wrong.to_owned()));

@@ -173,10 +173,7 @@ impl Konnector {
                     ..LabelSelector::default()
                 },
                 template: PodTemplateSpec {
-                    metadata: Some(ObjectMeta {
-                        labels: Some(labels()),
-                        ..ObjectMeta::default()
-                    }),
+                    metadata: Some(ObjectMeta { labels: Some(labels()), ..ObjectMeta::default() }),
                     spec: Some(self.pod()),
                 },
                 ..DeploymentSpec::default()

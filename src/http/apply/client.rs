@@ -102,10 +102,14 @@ pub enum Cause {
     #[error("its API server redirects, which is not followed; name the final server")]
     Redirect,
     /// An answer that is too large.
-    #[error("the answer of its API server has more than {0} bytes; check that it is a Kubernetes API server")]
+    #[error(
+        "the answer of its API server has more than {0} bytes; check that it is a Kubernetes API server"
+    )]
     TooLarge(usize),
     /// An answer that is not the object.
-    #[error("its API server answered with something else; check that it is a Kubernetes API server")]
+    #[error(
+        "its API server answered with something else; check that it is a Kubernetes API server"
+    )]
     Malformed,
     /// There is such an object.
     #[error("it exists already; try again")]
@@ -217,7 +221,9 @@ impl ConsumerClient {
         let meta = object.meta();
         let path = K::url_path(&(), meta.namespace.as_deref());
         let name = meta.name.as_deref().unwrap_or_default();
-        self.write(Method::POST, &path, object).await.map_err(|cause| failed::<K>("create", name, cause))
+        self.write(Method::POST, &path, object)
+            .await
+            .map_err(|cause| failed::<K>("create", name, cause))
     }
 
     /// Replaces an object, if it still has the resourceVersion that is in its metadata.
@@ -225,7 +231,9 @@ impl ConsumerClient {
         let meta = object.meta();
         let name = meta.name.as_deref().unwrap_or_default();
         let path = format!("{}/{name}", K::url_path(&(), meta.namespace.as_deref()));
-        self.write(Method::PUT, &path, object).await.map_err(|cause| failed::<K>("update", name, cause))
+        self.write(Method::PUT, &path, object)
+            .await
+            .map_err(|cause| failed::<K>("update", name, cause))
     }
 
     /// How much time is left for all calls.
@@ -293,7 +301,11 @@ impl ConsumerClient {
             return Err(Cause::Redirect);
         }
         let body = Limited::new(body, self.limits.answer).collect().await.map_err(|err| {
-            if err.is::<LengthLimitError>() { Cause::TooLarge(self.limits.answer) } else { Cause::Interrupted }
+            if err.is::<LengthLimitError>() {
+                Cause::TooLarge(self.limits.answer)
+            } else {
+                Cause::Interrupted
+            }
         })?;
         *self.idle.lock().await = Some(connection);
         Ok((head.status, body.to_bytes()))
@@ -365,7 +377,9 @@ struct KubernetesStatus {
 fn refused(status: StatusCode, body: &[u8]) -> Cause {
     let reason = serde_json::from_slice::<KubernetesStatus>(body).ok().and_then(|body| body.reason);
     let is_word = |word: &String| {
-        !word.is_empty() && word.len() <= MAX_REASON && word.bytes().all(|b| b.is_ascii_alphabetic())
+        !word.is_empty()
+            && word.len() <= MAX_REASON
+            && word.bytes().all(|b| b.is_ascii_alphabetic())
     };
     let reason = reason.filter(is_word);
     match (status, reason.as_deref()) {

@@ -178,7 +178,8 @@ const NO_FILE: &str = "the backend opens no files of its own host for you; embed
 const NO_PROGRAM: &str = "the backend runs no programs and no login for you; use a token, such as \
      one from: kubectl create token";
 const NO_PASSWORD: &str = "passwords are not supported; use a token or a client certificate";
-const NO_IMPERSONATION: &str = "the backend impersonates nobody; use the credential of the user itself";
+const NO_IMPERSONATION: &str =
+    "the backend impersonates nobody; use the credential of the user itself";
 
 /// The cluster of the current context.
 struct ClusterSection;
@@ -257,17 +258,14 @@ fn not_allowed<S: Section>(name: &str) -> Option<Error> {
     if S::IGNORED.contains(&name) {
         return None;
     }
-    let refused = S::REFUSED.iter().find(|(field, _)| *field == name);
-    Some(match refused {
-        Some((field, advice)) => Error::Field { place: S::PLACE, field, advice },
-        None => {
-            // What is long or has digits may be a credential in the wrong place.
-            let is_name = name.len() <= 32
-                && name.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'-');
-            let field = if is_name { name } else { "(not shown)" }.to_owned();
-            Error::UnknownField { place: S::PLACE, field, allowed: S::ALLOWED }
-        }
-    })
+    if let Some((field, advice)) = S::REFUSED.iter().find(|(field, _)| *field == name) {
+        return Some(Error::Field { place: S::PLACE, field, advice });
+    }
+    // What is long or has digits may be a credential in the wrong place.
+    let is_name =
+        name.len() <= 32 && name.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'-');
+    let field = if is_name { name } else { "(not shown)" }.to_owned();
+    Some(Error::UnknownField { place: S::PLACE, field, allowed: S::ALLOWED })
 }
 
 impl<'de, S: Section> Deserialize<'de> for Fields<S> {
@@ -398,9 +396,14 @@ impl File {
         Ok(ConsumerKubeconfig {
             server: ServerUrl::parse(&server)?,
             authorities: authorities
-                .map(|data| certificates(&data, "its certificate-authority-data is not base64 of PEM certificates"))
+                .map(|data| {
+                    certificates(
+                        &data,
+                        "its certificate-authority-data is not base64 of PEM certificates",
+                    )
+                })
                 .transpose()?,
-            token: token.map(checked_token).transpose()?,
+            token: token.as_deref().map(|token| checked_token(token)).transpose()?,
             identity: identity(chain, key)?,
         })
     }
@@ -420,11 +423,11 @@ fn certificates(
 }
 
 /// A token that fits into a header.
-fn checked_token(token: Zeroizing<String>) -> Result<SecretString, Error> {
+fn checked_token(token: &str) -> Result<SecretString, Error> {
     if token.len() > MAX_TOKEN || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(Error::Shape("its token is too long or has characters that no token has"));
     }
-    Ok(SecretString::from(token.as_str()))
+    Ok(SecretString::from(token))
 }
 
 fn identity(

@@ -28,12 +28,12 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer, Serialize};
 use thiserror::Error;
 
+use self::actions::Failure;
+use self::client::ConsumerClient;
 pub use self::client::{CallError, Cause, SetupError};
 pub use self::kubeconfig::{ConsumerKubeconfig, Error as KubeconfigError};
 pub use self::network::{Limits, Network, NetworkError, Resolve, SystemResolver};
 pub use self::plan::Refusal;
-use self::actions::Failure;
-use self::client::ConsumerClient;
 use self::plan::{Wanted, secret_name};
 use crate::consumer::host_alias::{self, HostAlias, HostAliasError};
 use crate::consumer::kubeconfig::Kubeconfig;
@@ -103,7 +103,9 @@ pub enum Error {
     #[error(transparent)]
     HostAlias(#[from] HostAliasError),
     /// Too many host aliases.
-    #[error("hostAliases has more than {MAX_ALIASES} entries; leave out those that the konnector does not need")]
+    #[error(
+        "hostAliases has more than {MAX_ALIASES} entries; leave out those that the konnector does not need"
+    )]
     TooManyAliases,
     /// A server that is not called.
     #[error(transparent)]
@@ -149,7 +151,9 @@ impl Error {
             Self::NoName => "Missing binding name",
             Self::Name => "Invalid binding name",
             Self::Kubeconfig(KubeconfigError::Encoding) => "Invalid consumer kubeconfig encoding",
-            Self::Kubeconfig(_) | Self::Network(_) | Self::Setup(_) => "Invalid consumer kubeconfig",
+            Self::Kubeconfig(_) | Self::Network(_) | Self::Setup(_) => {
+                "Invalid consumer kubeconfig"
+            }
             Self::HostAlias(_) | Self::TooManyAliases => "Invalid host alias",
             Self::Refused(_) | Self::Call(_) => "Failed to apply binding to consumer cluster",
         }
@@ -232,21 +236,19 @@ impl Applier {
 
     /// Installs the konnector, the provider's kubeconfig (the bytes of the provider's Secret) and the
     /// bundle in the consumer's cluster.
-    pub async fn apply(
-        &self,
-        target: Target,
-        provider: &SecretString,
-    ) -> Result<Applied, Error> {
+    pub async fn apply(&self, target: Target, provider: &SecretString) -> Result<Applied, Error> {
         let mut konnector = self.konnector.clone();
         if let Some(aliases) = target.aliases {
             konnector.host_aliases = aliases;
         }
         let found = self.provider_alias(provider).await;
         konnector.host_aliases = with_found(konnector.host_aliases, found);
-        let wanted = Wanted { binding: &target.binding, kubeconfig: provider, konnector: &konnector };
+        let wanted =
+            Wanted { binding: &target.binding, kubeconfig: provider, konnector: &konnector };
         let client =
             ConsumerClient::new(&target.kubeconfig, target.addresses, self.network.limits())?;
-        let done = actions::carry_out(&client, &wanted).await?;
+        // Its state is large: it holds the objects.
+        let done = Box::pin(actions::carry_out(&client, &wanted)).await?;
         tracing::info!(
             binding = target.binding,
             secret = secret_name(&target.binding),
@@ -266,7 +268,10 @@ impl Applier {
         let server = Kubeconfig::parse(provider.expose_secret().as_bytes()).ok()?.server;
         let uri: Uri = server.parse().ok()?;
         let host = uri.host()?.to_ascii_lowercase();
-        if host.starts_with('[') || host.parse::<IpAddr>().is_ok() || !names::is_dns_subdomain(&host) {
+        if host.starts_with('[')
+            || host.parse::<IpAddr>().is_ok()
+            || !names::is_dns_subdomain(&host)
+        {
             return None;
         }
         let ip = self.network.private_address(&host).await?;

@@ -34,11 +34,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            call: Duration::from_secs(10),
-            total: Duration::from_secs(30),
-            answer: 1024 * 1024,
-        }
+        Self { call: Duration::from_secs(10), total: Duration::from_secs(30), answer: 1024 * 1024 }
     }
 }
 
@@ -151,7 +147,8 @@ impl Network {
     pub(super) async fn private_address(&self, host: &str) -> Option<IpAddr> {
         let found = self.resolve(host).await.ok()?;
         let told = |ip: &IpAddr| {
-            !ip.is_loopback() && ConsumerNetworks::default().check(*ip).is_err_and(|denied| denied.can_be_opened)
+            !ip.is_loopback()
+                && ConsumerNetworks::default().check(*ip).is_err_and(|denied| denied.can_be_opened)
         };
         found.into_iter().filter(told).min()
     }

@@ -12,7 +12,6 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Container, Namespace, PodSpec, Secret, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{CustomResourceExt as _, Resource, ResourceExt as _};
 use secrecy::{ExposeSecret as _, SecretString};
 use thiserror::Error;
@@ -33,7 +32,9 @@ const OPAQUE: &str = "Opaque";
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Refusal {
     /// The namespace is going away.
-    #[error("namespace kube-bind of the consumer's cluster is being deleted; try again when it is gone")]
+    #[error(
+        "namespace kube-bind of the consumer's cluster is being deleted; try again when it is gone"
+    )]
     NamespaceDeleted,
     /// Something else has the name of the konnector.
     #[error(
@@ -45,7 +46,8 @@ pub enum Refusal {
     #[error(
         "ClusterRole kube-bind-konnector of the consumer's cluster was not made by this backend and \
          grants too little; delete it, or hand it over with: kubectl label clusterrole \
-         kube-bind-konnector {}=true", keys::LABEL_MANAGED
+         kube-bind-konnector {}=true",
+        keys::LABEL_MANAGED
     )]
     ForeignRole,
     /// They go to somebody else.
@@ -175,15 +177,16 @@ pub fn plan(observed: &Observed, wanted: &Wanted<'_>) -> Result<Vec<Step>, Refus
 
 fn namespace(known: Option<&Namespace>, konnector: &Konnector) -> Result<Option<Step>, Refusal> {
     match known {
-        None => Ok(Some(Step::Create(Object::Namespace(labelled(konnector.namespace()))))),
-        Some(known) if known.metadata.deletion_timestamp.is_some() => Err(Refusal::NamespaceDeleted),
+        None => Ok(Some(create(konnector.namespace(), Object::Namespace))),
+        Some(known) if known.metadata.deletion_timestamp.is_some() => {
+            Err(Refusal::NamespaceDeleted)
+        }
         Some(_) => Ok(None),
     }
 }
 
 fn service_account(known: Option<&ServiceAccount>, konnector: &Konnector) -> Option<Step> {
-    let create = || Step::Create(Object::ServiceAccount(labelled(konnector.service_account())));
-    known.is_none().then(create)
+    known.is_none().then(|| create(konnector.service_account(), Object::ServiceAccount))
 }
 
 /// Rights are added to ours, never taken away: another provider's backend may have put them there.
@@ -193,7 +196,7 @@ fn cluster_role(
 ) -> Result<Option<Step>, Refusal> {
     let wanted = konnector.cluster_role();
     let Some(known) = known else {
-        return Ok(Some(Step::Create(Object::ClusterRole(labelled(wanted)))));
+        return Ok(Some(create(wanted, Object::ClusterRole)));
     };
     let rules = known.rules.clone().unwrap_or_default();
     let missing = missing_rules(&rules, &wanted.rules.unwrap_or_default());
@@ -204,7 +207,7 @@ fn cluster_role(
         return Err(Refusal::ForeignRole);
     }
     let rules = Some([rules, missing].concat());
-    Ok(Some(Step::Update(Object::ClusterRole(Box::new(ClusterRole { rules, ..known.clone() })))))
+    Ok(Some(update(ClusterRole { rules, ..known.clone() }, Object::ClusterRole)))
 }
 
 fn cluster_role_binding(
@@ -213,7 +216,7 @@ fn cluster_role_binding(
 ) -> Result<Option<Step>, Refusal> {
     let wanted = konnector.cluster_role_binding();
     let Some(known) = known else {
-        return Ok(Some(Step::Create(Object::ClusterRoleBinding(labelled(wanted)))));
+        return Ok(Some(create(wanted, Object::ClusterRoleBinding)));
     };
     let subjects = known.subjects.clone().unwrap_or_default();
     let wanted_subjects = wanted.subjects.unwrap_or_default();
@@ -228,7 +231,7 @@ fn cluster_role_binding(
     }
     let subjects = Some(wanted_subjects);
     let binding = ClusterRoleBinding { subjects, ..known.clone() };
-    Ok(Some(Step::Update(Object::ClusterRoleBinding(Box::new(binding)))))
+    Ok(Some(update(binding, Object::ClusterRoleBinding)))
 }
 
 fn secret(known: Option<&Secret>, wanted: &Wanted<'_>) -> Result<Option<Step>, Refusal> {
@@ -242,7 +245,7 @@ fn secret(known: Option<&Secret>, wanted: &Wanted<'_>) -> Result<Option<Step>, R
             data: Some(data()),
             ..Secret::default()
         };
-        return Ok(Some(Step::Create(Object::Secret(Box::new(secret)))));
+        return Ok(Some(create(secret, Object::Secret)));
     };
     let value = known.data.as_ref().and_then(|data| data.get(keys::KUBECONFIG_KEY));
     let value = value.map(|value| value.0.as_slice()).unwrap_or_default();
@@ -255,7 +258,7 @@ fn secret(known: Option<&Secret>, wanted: &Wanted<'_>) -> Result<Option<Step>, R
         return Err(Refusal::ForeignSecret(name));
     }
     let secret = Secret { data: Some(data()), ..known.clone() };
-    Ok(Some(Step::Update(Object::Secret(Box::new(secret)))))
+    Ok(Some(update(secret, Object::Secret)))
 }
 
 /// Whether both kubeconfigs lead to the same contract namespace of the same provider. v0.8.1 made
@@ -272,13 +275,12 @@ fn same_contract(known: &[u8], wanted: &[u8], ours: bool) -> bool {
 }
 
 fn definition(known: Option<&CustomResourceDefinition>) -> Option<Step> {
-    let create = || Step::Create(Object::Definition(labelled(ApiServiceBindingBundle::crd())));
-    known.is_none().then(create)
+    known.is_none().then(|| create(ApiServiceBindingBundle::crd(), Object::Definition))
 }
 
 fn deployment(known: Option<&Deployment>, konnector: &Konnector) -> Result<Option<Step>, Refusal> {
     let Some(known) = known else {
-        return Ok(Some(Step::Create(Object::Deployment(labelled(konnector.deployment())))));
+        return Ok(Some(create(konnector.deployment(), Object::Deployment)));
     };
     let mut wanted = known.clone();
     let pod = wanted.spec.as_mut().and_then(|spec| spec.template.spec.as_mut());
@@ -299,7 +301,7 @@ fn deployment(known: Option<&Deployment>, konnector: &Konnector) -> Result<Optio
     if aliases != aliases_of(pod) {
         pod.host_aliases = pod_host_aliases(&aliases);
     }
-    Ok((wanted != *known).then(|| Step::Update(Object::Deployment(Box::new(wanted)))))
+    Ok((wanted != *known).then(|| update(wanted, Object::Deployment)))
 }
 
 /// Whether the konnector is one that was installed by others and lacks some of these aliases, which
@@ -371,16 +373,19 @@ fn bundle(
                 spec,
                 status: None,
             };
-            Ok(Some(Step::Create(Object::Bundle(Box::new(bundle)))))
+            Ok(Some(create(bundle, Object::Bundle)))
         }
     }
 }
 
 /// With the label of what we made.
-fn labelled<K: Resource>(mut object: K) -> Box<K> {
-    let meta: &mut ObjectMeta = object.meta_mut();
-    meta.labels.get_or_insert_default().extend(ours::labels());
-    Box::new(object)
+fn create<K: Resource>(mut object: K, into: fn(Box<K>) -> Object) -> Step {
+    object.meta_mut().labels.get_or_insert_default().extend(ours::labels());
+    Step::Create(into(Box::new(object)))
+}
+
+fn update<K>(object: K, into: fn(Box<K>) -> Object) -> Step {
+    Step::Update(into(Box::new(object)))
 }
 
 #[cfg(test)]
