@@ -16,6 +16,7 @@ use super::super::testing::{
     CLIENT_CERTIFICATE, CLIENT_KEY, Server, TOKEN, http, json_answer, kubeconfig, limits, loopback,
     server_config, tcp, tls, with_user,
 };
+use super::error::MAX_REASON;
 use super::*;
 
 fn client_for(server: &Server, yaml: &str, limits: Limits) -> ConsumerClient {

@@ -5,6 +5,7 @@ use std::process::Command;
 use proptest::prelude::*;
 use secrecy::ExposeSecret as _;
 
+use super::fields::Section as _;
 use super::*;
 
 const SERVER_CERTIFICATE: &str = include_str!("../testdata/server.crt");
