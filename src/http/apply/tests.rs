@@ -274,8 +274,12 @@ async fn bad_input_53_two_at_once_both_succeed_and_make_everything_once() {
         let api = Arc::new(Api::default());
         let server = api.serve().await;
         let applier = applier(no_names(), limits());
-        let (url, other_url) = (server.url(), server.url());
-        let (one, other) = tokio::join!(apply(&applier, &url), apply(&applier, &other_url));
+        // In tasks of their own, as routes are.
+        let start = || {
+            let (applier, url) = (applier.clone(), server.url());
+            tokio::spawn(async move { Box::pin(apply(&applier, &url)).await.unwrap() })
+        };
+        let (one, other) = tokio::join!(start(), start());
         let (one, other) = (one.unwrap(), other.unwrap());
         assert!(one.konnector_deployed != other.konnector_deployed, "{one:?} {other:?}");
         let mut writes = api.writes();
