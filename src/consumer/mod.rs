@@ -3,8 +3,10 @@
 pub mod bound_schema;
 pub mod contract;
 pub mod external;
+pub mod host_alias;
 pub mod kubeconfig;
 pub mod names;
+pub mod networks;
 pub mod onboarding;
 pub mod ours;
 pub mod rbac;

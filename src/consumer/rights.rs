@@ -127,7 +127,7 @@ pub fn rights(
 }
 
 /// The only resources of a consumer that can be claimed, all of the core group.
-const CLAIMABLE: [&str; 3] = ["configmaps", "secrets", "serviceaccounts"];
+pub const CLAIMABLE: [&str; 3] = ["configmaps", "secrets", "serviceaccounts"];
 
 /// Whether the konnector syncs the objects of a claim, so that rights are needed for them.
 #[must_use]

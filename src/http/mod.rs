@@ -6,5 +6,11 @@
 //! | `oidc` | the relying party, and the issuer for development |
 //! | `sessions` | logins under way, sessions, CLI tokens, and where they are kept |
 //! | `apply` | a binding carried to the consumer's cluster |
+//! | `konnector` | what installs the konnector in a consumer's cluster |
+//! | `bindable`, `consumer_status` | the answers of two small routes |
 
+pub mod apply;
+pub mod bindable;
+pub mod consumer_status;
+pub mod konnector;
 pub mod oidc;
