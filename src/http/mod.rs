@@ -3,6 +3,16 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `server` | the accept loop, TLS, limits, what every response carries |
+//! | `error` | the error body of the contract |
+//! | `external_url` | the address that clients know us by, and where a login may lead back to |
+//! | `json` | bodies read strictly |
+//! | `limits` | token buckets |
 //! | `oidc` | the relying party, and the issuer for development |
 //! | `sessions` | logins under way, sessions, CLI tokens, and where they are kept |
 //! | `apply` | a binding carried to the consumer's cluster |
+
+pub mod error;
+pub mod external_url;
+pub mod json;
+pub mod limits;
+pub mod server;
