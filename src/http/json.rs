@@ -214,7 +214,7 @@ mod tests {
             ),
             ("{\"name\":\"a\",\n \"count\":\"secret, expected x\"}", error(2, 29, "expected u8")),
             ("{\"count\":256}", error(1, 12, "expected u8")),
-            ("[\"west\", \"secret\"]", error(1, 16, "expected u8")),
+            ("[\"west\", \"secret\"]", error(1, 17, "expected u8")),
         ] {
             assert_eq!(read::<Lenient>(body.as_bytes()), Err(expected), "{body}");
         }
