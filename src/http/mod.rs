@@ -3,6 +3,10 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `server` | the accept loop, TLS, limits, what every response carries |
+//! | `error` | the error body of the contract |
+//! | `external_url` | the address that clients know us by, and where a login may lead back to |
+//! | `json` | bodies read strictly |
+//! | `limits` | token buckets |
 //! | `oidc` | the relying party, and the issuer for development |
 //! | `sessions` | logins under way, sessions, CLI tokens, and where they are kept |
 //! | `apply` | a binding carried to the consumer's cluster |
@@ -12,5 +16,10 @@
 pub mod apply;
 pub mod bindable;
 pub mod consumer_status;
+pub mod error;
+pub mod external_url;
+pub mod json;
 pub mod konnector;
+pub mod limits;
 pub mod oidc;
+pub mod server;
