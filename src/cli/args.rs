@@ -4,25 +4,7 @@
 use clap::builder::ArgAction;
 use clap::{Arg, Args, CommandFactory, Parser};
 
-/// Flags of the Go backend for its HTTP front end. With `--frontend-disabled=true` it neither
-/// completes nor validates them (contract flags.md 2), so neither do we.
-const FRONT_END: [&str; 15] = [
-    "frontend",
-    "token-expiry",
-    "konnector-host-alias",
-    "tls-cert-file",
-    "tls-key-file",
-    "oidc-type",
-    "oidc-issuer-url",
-    "oidc-callback-url",
-    "oidc-issuer-client-id",
-    "oidc-issuer-client-secret",
-    "oidc-authorize-url",
-    "oidc-ca-file",
-    "cookie-signing-key",
-    "cookie-encryption-key",
-    "redis-addr",
-];
+use super::front::FrontArgs;
 
 /// Logging details of Kubernetes component-base and a test switch that v0.8.1 accepts; they have no
 /// counterpart here.
@@ -34,12 +16,19 @@ const LOGGING_SWITCH: &str = "log-text-split-stream";
 
 /// Names of all flags that are accepted and ignored.
 pub(super) fn ignored_names() -> impl Iterator<Item = &'static str> {
-    FRONT_END.into_iter().chain(LOGGING).chain([LOGGING_SWITCH])
+    LOGGING.into_iter().chain([LOGGING_SWITCH])
+}
+
+/// Names of the flags of the HTTP API. Without it v0.8.1 neither completes nor validates them
+/// (contract flags.md 2), so neither do we.
+pub(super) fn front_names() -> Vec<String> {
+    let command = FrontArgs::augment_args(clap::Command::new("front"));
+    command.get_arguments().filter_map(|arg| arg.get_long()).map(str::to_owned).collect()
 }
 
 /// The whole command line, with the flags that are only accepted added as hidden ones.
 pub(super) fn command() -> clap::Command {
-    let accepted = FRONT_END.into_iter().chain(LOGGING).map(|name| {
+    let accepted = LOGGING.into_iter().map(|name| {
         Arg::new(name).long(name).hide(true).action(ArgAction::Append).allow_hyphen_values(true)
     });
     let switch = Arg::new(LOGGING_SWITCH)
@@ -104,6 +93,8 @@ pub(super) struct RunArgs {
     pub(super) access: AccessArgs,
     #[command(flatten)]
     pub(super) consumers: ConsumerArgs,
+    #[command(flatten)]
+    pub(super) front: FrontArgs,
     #[command(flatten)]
     pub(super) server: ServerArgs,
 }
@@ -222,8 +213,7 @@ pub(super) struct ConsumerArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Server and logging")]
 pub(super) struct ServerArgs {
-    /// Run without the HTTP API for consumers: `BindableResourcesRequest` objects are reconciled
-    /// instead. Required in this version
+    /// Run without the HTTP API: consumers bind with `BindableResourcesRequest` objects only
     #[arg(
         long,
         value_name = "BOOL",
@@ -234,14 +224,15 @@ pub(super) struct ServerArgs {
         default_missing_value = "true"
     )]
     pub(super) frontend_disabled: bool,
-    /// Address to listen on; only health and metrics while the front end is disabled
+    /// Address to listen on, for the HTTP API and /healthz
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
     pub(super) listen_address: String,
     #[arg(long, hide = true, default_value = "")]
     pub(super) listen_ip: String,
     #[arg(long, hide = true, default_value = "0")]
     pub(super) listen_port: u16,
-    /// Own address for /livez, /readyz and /metrics; empty means that --listen-address serves them
+    /// Own address for /livez, /readyz and /metrics. Empty means --listen-address with
+    /// --frontend-disabled, and nowhere with the HTTP API
     #[arg(long, value_name = "HOST:PORT", default_value = "", hide_default_value = true)]
     pub(super) admin_address: String,
     /// Log verbosity: 0 errors and warnings only, 2 the usual, 4 and more debug

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use http::Uri;
 
 use crate::api::v1alpha2::{Isolation, Scope};
+use crate::cli::front::FrontConfig;
 use crate::cli::values::{ProviderKind, SchemaSource, WorkspacePath};
 use crate::consumer::external::ExternalAddress;
 
@@ -63,7 +64,10 @@ pub struct Config {
     pub oidc_allowed_users: Vec<String>,
     /// `--listen-address` (or the deprecated pair `--listen-ip`, `--listen-port`).
     pub listen_address: SocketAddr,
-    /// `--admin-address`; none means that health and metrics are served at `listen_address`.
+    /// What the HTTP API does; none with `--frontend-disabled`.
+    pub front: Option<FrontConfig>,
+    /// `--admin-address`; none means that `listen_address` serves health and metrics where there is no
+    /// HTTP API.
     pub admin_address: Option<SocketAddr>,
     /// `-v`: the klog verbosity, 2 by default.
     pub verbosity: u8,

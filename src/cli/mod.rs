@@ -2,21 +2,28 @@
 //! validated [`Config`].
 //!
 //! `args` holds the flags as typed on the command line, `validate` turns them into a [`Config`] in
-//! the order of contract flags.md 3, `values` parses single values. Nothing here talks to a
-//! cluster; the only files touched are `--external-ca-file` (read) and `--kubeconfig` (looked for).
+//! the order of contract flags.md 3, `values` parses single values, and `front` does all that for the
+//! flags of the HTTP API. Nothing here talks to a cluster; files with CAs and keys are read, and
+//! `--kubeconfig` is looked for.
 
 mod args;
 mod config;
+mod front;
 mod validate;
 mod values;
 
 use std::ffi::OsString;
 
+use clap::parser::ValueSource;
 use clap::{ArgMatches, FromArgMatches};
 use thiserror::Error;
 
 use crate::cli::args::Cli;
 pub use crate::cli::config::{Command, Config, InitConfig};
+use crate::cli::front::Environment;
+pub use crate::cli::front::{
+    Audit, FrontConfig, FrontError, IssuerConfig, OidcConfig, RedisConfig, Secret,
+};
 pub use crate::cli::validate::ConfigError;
 pub use crate::cli::values::{ProviderKind, SchemaSource, ValueError, WorkspacePath};
 
@@ -37,7 +44,7 @@ pub enum Error {
 /// after a usage error, 1 with one line `error: ...` after a wrong value.
 #[must_use]
 pub fn parse() -> Command {
-    match parse_from(std::env::args_os()) {
+    match parse_from(std::env::args_os(), Environment::of_process()) {
         Ok(command) => command,
         Err(Error::Usage(usage)) => usage.exit(),
         Err(Error::Invalid(invalid)) => {
@@ -48,7 +55,7 @@ pub fn parse() -> Command {
 }
 
 /// Parses `arguments`, the first of which is the name of the program.
-pub fn parse_from<I, T>(arguments: I) -> Result<Command, Error>
+fn parse_from<I, T>(arguments: I, environment: Environment) -> Result<Command, Error>
 where
     I: IntoIterator<Item = T>,
     T: Into<OsString> + Clone,
@@ -57,16 +64,26 @@ where
     let parsed = Cli::from_arg_matches(&matches)?;
     Ok(match parsed.command {
         Some(args::Subcommand::Init(init)) => Command::Init(validate::init_config(&init)?),
-        None => Command::Run(Box::new(validate::run_config(&parsed.run, &given(&matches))?)),
+        None => {
+            let ignored = given(&matches, parsed.run.server.frontend_disabled);
+            let config = validate::run_config(&parsed.run, environment, &ignored)?;
+            Command::Run(Box::new(config))
+        }
     })
 }
 
-/// The flags on the command line that this version accepts without using them, as `--name`.
-fn given(matches: &ArgMatches) -> Vec<String> {
-    args::ignored_names()
-        .filter(|name| matches.contains_id(name))
-        .map(|name| format!("--{name}"))
-        .collect()
+/// The flags on the command line that have no effect, as `--name`.
+fn given(matches: &ArgMatches, frontend_disabled: bool) -> Vec<String> {
+    let front = if frontend_disabled { args::front_names() } else { Vec::new() };
+    let names = front.into_iter().chain(args::ignored_names().map(str::to_owned));
+    let is_given = |name: &String| {
+        // Of ours clap knows the id as the name of the field.
+        [name.clone(), name.replace('-', "_")].iter().any(|id| {
+            matches!(matches.try_contains_id(id), Ok(true))
+                && matches.value_source(id) == Some(ValueSource::CommandLine)
+        })
+    };
+    names.filter(is_given).map(|name| format!("--{name}")).collect()
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use crate::consumer::external::ExternalAddress;
 const HEADLESS: &str = "--frontend-disabled=true";
 
 fn parsed(arguments: &[&str]) -> Result<Command, Error> {
-    parse_from(["backend"].iter().chain(arguments))
+    parse_from(["backend"].iter().chain(arguments), Environment::default())
 }
 
 fn run(arguments: &[&str]) -> Config {
@@ -50,6 +50,7 @@ fn defaults() -> Config {
         oidc_allowed_groups: vec![],
         oidc_allowed_users: vec![],
         listen_address: ([127, 0, 0, 1], 8080).into(),
+        front: None,
         admin_address: None,
         verbosity: 2,
         notices: vec![],
@@ -105,7 +106,8 @@ fn a_value_may_follow_an_equals_sign_or_a_space() {
 #[test]
 fn of_a_repeated_flag_the_last_one_counts() {
     assert_eq!(run(&["--context=a", "--context=b"]).context.as_deref(), Some("b"));
-    assert!(!matches!(parsed(&[HEADLESS, "--frontend-disabled=false"]), Ok(Command::Run(_))));
+    let last = refused(&[HEADLESS, "--frontend-disabled=false"]);
+    assert!(last.starts_with("--oidc-issuer-client-id is needed"), "{last}");
 }
 
 #[test]
@@ -264,6 +266,18 @@ fn every_documented_flag_starts() {
         "--admin-address=:0",
         "--serve-export-workspace",
         "--allow-shared-cluster-scope",
+        "--external-url=x",
+        "--allow-plain-http",
+        "--audit-log=-",
+        "--oidc-username-claim=x",
+        "--oidc-groups-claim=x",
+        "--allow-remote-embedded-oidc",
+        "--session-key-file=/x",
+        "--redis-tls",
+        "--redis-ca-file=/x",
+        "--konnector-image=x",
+        "--enable-apply-binding",
+        "--consumer-cidr=x",
     ] {
         run(&[argument]);
     }
@@ -279,10 +293,7 @@ fn ignored_flags_are_named_once_without_their_values() {
     ]);
     assert_eq!(
         config.notices,
-        [
-            "flags without effect while the front end is disabled: --oidc-type, --oidc-issuer-client-secret, \
-             --log-text-split-stream"
-        ]
+        ["flags without effect: --oidc-type, --oidc-issuer-client-secret, --log-text-split-stream"]
     );
 }
 

@@ -11,6 +11,7 @@ use thiserror::Error;
 use crate::api::v1alpha2::Isolation;
 use crate::cli::args::{InitArgs, RunArgs, ServerArgs};
 use crate::cli::config::{Config, InitConfig};
+use crate::cli::front::{self, Environment, FrontError, IssuerConfig};
 use crate::cli::values::{self, ValueError, WorkspacePath};
 use crate::consumer::external::{self, ExternalAddress};
 use crate::consumer::names::{self, NameError};
@@ -43,37 +44,56 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// A CA file without a certificate.
-    #[error(
-        "--external-ca-file: {0:?} holds no certificate; name a PEM file with the CA of the API server"
-    )]
-    NoCertificate(PathBuf),
-    /// The HTTP front end is not part of this version.
-    #[error(
-        "this version serves consumers without an HTTP front end only; add `--frontend-disabled=true`"
-    )]
-    FrontEnd,
+    #[error("--{flag}: {path:?} holds no certificate; name a PEM file with the CA to trust")]
+    NoCertificate {
+        /// Name of the flag, without dashes.
+        flag: &'static str,
+        /// The path as given.
+        path: PathBuf,
+    },
+    /// The flags of the HTTP API.
+    #[error(transparent)]
+    Front(#[from] FrontError),
 }
 
 /// Names the flag of a refused value.
-fn flag<T>(flag: &'static str, result: Result<T, ValueError>) -> Result<T, ConfigError> {
+pub(super) fn flag<T>(flag: &'static str, result: Result<T, ValueError>) -> Result<T, ConfigError> {
     result.map_err(|source| ConfigError::Value { flag, source })
 }
 
-fn non_empty(value: &str) -> Option<String> {
+pub(super) fn non_empty(value: &str) -> Option<String> {
     (!value.is_empty()).then(|| value.to_owned())
 }
 
 /// Builds the settings of a run; `ignored` names the given flags that have no effect, as `--name`.
-pub(super) fn run_config(args: &RunArgs, ignored: &[String]) -> Result<Config, ConfigError> {
-    let RunArgs { access, consumers, server } = args;
+pub(super) fn run_config(
+    args: &RunArgs,
+    environment: Environment,
+    ignored: &[String],
+) -> Result<Config, ConfigError> {
+    let RunArgs { access, consumers, front, server } = args;
     let (listen_address, admin_address) = addresses(server)?;
-    let external_ca = external_ca(&consumers.external_ca_file)?;
+    // Read at start, so that a later change of the file cannot change what consumers get.
+    let external_ca = non_empty(&consumers.external_ca_file)
+        .map(|path| certificates("external-ca-file", &path))
+        .transpose()?;
     names::check_prefix(&consumers.namespace_prefix).map_err(ConfigError::NamespacePrefix)?;
     if consumers.pretty_name.is_empty() {
         return flag("pretty-name", Err(ValueError::Empty));
     }
+    let mut notices = notices(args, ignored);
+    let mut oidc_allowed_groups = values::list(&consumers.oidc_allowed_groups);
+    let oidc_allowed_users = values::list(&consumers.oidc_allowed_users);
+    let mut front_config = None;
     if !server.frontend_disabled {
-        return Err(ConfigError::FrontEnd);
+        let has_allowed = !(oidc_allowed_groups.is_empty() && oidc_allowed_users.is_empty());
+        let (config, said) = front::front(front, environment, listen_address, has_allowed)?;
+        notices.extend(said);
+        // As v0.8.1: whoever the issuer for development lets in may bind.
+        if config.oidc.issuer == IssuerConfig::Embedded {
+            oidc_allowed_groups.push("system:authenticated".to_owned());
+        }
+        front_config = Some(config);
     }
     let consumer_scope = flag("consumer-scope", values::consumer_scope(&consumers.consumer_scope))?;
     let isolation = isolation(&consumers.isolation, consumers.cluster_scoped_isolation.as_deref())?;
@@ -87,6 +107,9 @@ pub(super) fn run_config(args: &RunArgs, ignored: &[String]) -> Result<Config, C
     )?;
     let schema_source = flag("schema-source", values::schema_source(&access.schema_source))?;
     flag("schema-sync-interval", values::schema_sync_interval(&access.schema_sync_interval))?;
+    if let Some(config) = &mut front_config {
+        config.host_aliases = front::aliases(front)?;
+    }
     // Rules of our own come last, so that the order of the contract stays what people know.
     let endpoint_slice_name = flag(
         "apiexport-endpoint-slice-name",
@@ -112,12 +135,13 @@ pub(super) fn run_config(args: &RunArgs, ignored: &[String]) -> Result<Config, C
         external_address,
         external_ca,
         external_server_name: non_empty(&consumers.external_server_name),
-        oidc_allowed_groups: values::list(&consumers.oidc_allowed_groups),
-        oidc_allowed_users: values::list(&consumers.oidc_allowed_users),
+        oidc_allowed_groups,
+        oidc_allowed_users,
         listen_address,
+        front: front_config,
         admin_address,
         verbosity: server.verbosity,
-        notices: notices(args, ignored),
+        notices,
     })
 }
 
@@ -162,22 +186,19 @@ fn addresses(server: &ServerArgs) -> Result<(SocketAddr, Option<SocketAddr>), Co
     Ok((listen, admin))
 }
 
-/// Reads the CA for consumers at start, so that a later change of the file cannot change what they
-/// get.
-fn external_ca(path: &str) -> Result<Option<Vec<u8>>, ConfigError> {
-    if path.is_empty() {
-        return Ok(None);
-    }
-    let pem = std::fs::read(path).map_err(|source| ConfigError::File {
-        flag: "external-ca-file",
-        path: path.into(),
-        source,
-    })?;
+/// The content of a file.
+pub(super) fn read(flag: &'static str, path: &str) -> Result<Vec<u8>, ConfigError> {
+    std::fs::read(path).map_err(|source| ConfigError::File { flag, path: path.into(), source })
+}
+
+/// The content of a PEM file with certificates.
+pub(super) fn certificates(flag: &'static str, path: &str) -> Result<Vec<u8>, ConfigError> {
+    let pem = read(flag, path)?;
     let mut certificates = CertificateDer::pem_slice_iter(&pem).peekable();
     if certificates.peek().is_none() || certificates.any(|certificate| certificate.is_err()) {
-        return Err(ConfigError::NoCertificate(path.into()));
+        return Err(ConfigError::NoCertificate { flag, path: path.into() });
     }
-    Ok(Some(pem))
+    Ok(pem)
 }
 
 /// An explicit kubeconfig must exist; the standard places may be empty.
@@ -203,10 +224,7 @@ fn notices(args: &RunArgs, ignored: &[String]) -> Vec<String> {
         );
     }
     if !ignored.is_empty() {
-        notices.push(format!(
-            "flags without effect while the front end is disabled: {}",
-            ignored.join(", ")
-        ));
+        notices.push(format!("flags without effect: {}", ignored.join(", ")));
     }
     notices
 }

@@ -96,7 +96,7 @@ fn files_that_cannot_work_are_refused_naming_flag_and_path() {
     assert!(message.starts_with("--external-ca-file: cannot read \"/nowhere/ca\": "), "{message}");
     assert_eq!(
         refused(&[HEADLESS, "--external-ca-file=/dev/null"]),
-        "--external-ca-file: \"/dev/null\" holds no certificate; name a PEM file with the CA of the API server"
+        "--external-ca-file: \"/dev/null\" holds no certificate; name a PEM file with the CA to trust"
     );
 }
 
@@ -107,7 +107,6 @@ fn rules_are_checked_in_the_order_of_the_contract() {
         "--external-ca-file=/nowhere/ca",
         "--namespace-prefix=",
         "--pretty-name=",
-        "--frontend-disabled=false",
         "--consumer-scope=x",
         "--external-address=x",
         "--multicluster-runtime-provider=x",
@@ -121,12 +120,4 @@ fn rules_are_checked_in_the_order_of_the_contract() {
         let message = refused(&arguments);
         assert!(message.contains(flag), "{first}: {message}");
     }
-}
-
-#[test]
-fn without_frontend_disabled_one_line_tells_what_to_add() {
-    assert_eq!(
-        refused(&[]),
-        "this version serves consumers without an HTTP front end only; add `--frontend-disabled=true`"
-    );
 }
