@@ -99,7 +99,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
 
     let tasks = Tasks::default();
     let stop = tasks.cancelled().clone();
-    let mut sources = kinds.watches(&metrics);
+    let mut sources = kinds.watches(&metrics, config.front.is_some());
     sources.extend(provider.sources(&metrics));
     let asked = Arc::clone(&controllers);
     let listeners: Vec<Listener> = vec![Box::new(move |cluster| asked.ask_for(cluster))];

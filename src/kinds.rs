@@ -21,7 +21,7 @@ use secrecy::SecretString;
 use crate::api::keys;
 use crate::api::v1alpha2::{
     ApiServiceExport, ApiServiceExportRequest, ApiServiceExportTemplate, ApiServiceNamespace,
-    BindableResourcesRequest, BoundSchema, Cluster, ClusterBinding,
+    BindableResourcesRequest, BoundSchema, Cluster, ClusterBinding, Collection,
 };
 use crate::consumer::contract::Contract;
 use crate::runtime::fleet::{Cluster as Engaged, Source};
@@ -148,6 +148,8 @@ pub struct Kinds {
     pub sources: Sources,
     /// What is offered.
     pub templates: Arc<Kind<ApiServiceExportTemplate>>,
+    /// Templates that belong together, for presentation over HTTP.
+    pub collections: Arc<Kind<Collection>>,
     /// All namespaces: contract namespaces are found by annotation.
     pub namespaces: Arc<Kind<Namespace, PartialObjectMeta<Namespace>>>,
     /// Ours only.
@@ -193,6 +195,7 @@ impl Kinds {
             )),
             sources: Sources::new(sources),
             templates: Arc::new(Kind::whole("APIServiceExportTemplate", None)),
+            collections: Arc::new(Kind::whole("Collection", None)),
             namespaces: Arc::new(Kind::metadata("Namespace", None)),
             service_accounts: Arc::new(Kind::projected(
                 "ServiceAccount",
@@ -224,11 +227,11 @@ impl Kinds {
             && !self.cluster_bindings.is_known(cluster, namespace, keys::CLUSTER_BINDING)
     }
 
-    /// What a fleet runs.
+    /// What a fleet runs; what only the HTTP API reads where there is one.
     #[must_use]
-    pub fn watches(&self, metrics: &Arc<Metrics>) -> Vec<Arc<dyn Source>> {
+    pub fn watches(&self, metrics: &Arc<Metrics>, http: bool) -> Vec<Arc<dyn Source>> {
         let m = || Arc::clone(metrics);
-        vec![
+        let mut watches: Vec<Arc<dyn Source>> = vec![
             Watched::new(Arc::clone(&self.clusters), m()),
             Watched::new(Arc::clone(&self.cluster_bindings), m()),
             Watched::new(Arc::clone(&self.requests), m()),
@@ -245,7 +248,11 @@ impl Kinds {
             Watched::new(Arc::clone(&self.cluster_role_bindings), m()),
             Watched::new(Arc::clone(&self.roles), m()),
             Watched::new(Arc::clone(&self.role_bindings), m()),
-        ]
+        ];
+        if http {
+            watches.push(Watched::new(Arc::clone(&self.collections), m()));
+        }
+        watches
     }
 }
 

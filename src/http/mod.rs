@@ -14,7 +14,10 @@
 //! | `bindable`, `consumer_status` | the answers of two small routes |
 
 pub mod apply;
+pub mod audit;
 pub mod bindable;
+pub mod catalogue;
+pub mod clusters;
 pub mod consumer_status;
 pub mod error;
 pub mod external_url;
@@ -22,4 +25,6 @@ pub mod json;
 pub mod konnector;
 pub mod limits;
 pub mod oidc;
+pub mod params;
+pub mod reviews;
 pub mod server;
