@@ -48,8 +48,13 @@ pub struct Settings {
 /// How far a consumer has come.
 #[derive(Debug)]
 pub enum Progress {
-    /// A token is on its way; its arrival is an event, and this is when to look without one.
-    Waiting(Duration),
+    /// A token is on its way; its arrival is an event.
+    Waiting {
+        /// The contract namespace, where the token's Secret is.
+        namespace: String,
+        /// When to look without an event.
+        again: Duration,
+    },
     /// The consumer can start.
     Ready(Access),
 }
@@ -385,7 +390,8 @@ fn waiting(
     if age > TOKEN_DEADLINE {
         return Err(Error::NoToken(ObjKey::new(&cluster.id, namespace, keys::TOKEN_SECRET)));
     }
-    Ok(Progress::Waiting(TOKEN_DEADLINE + Duration::from_secs(1)))
+    let again = TOKEN_DEADLINE + Duration::from_secs(1);
+    Ok(Progress::Waiting { namespace: namespace.to_owned(), again })
 }
 
 /// Whether an object was created; one that was there before is no error.

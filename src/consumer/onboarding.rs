@@ -28,6 +28,13 @@ impl Binder {
         Self(format!("namespace:{namespace}"))
     }
 
+    /// A user that logged in: the issuer and its own name for the user, which it gives to nobody else.
+    #[must_use]
+    pub fn user(issuer: &str, subject: &str) -> Self {
+        // An issuer has no fragment (OpenID Connect Discovery 3), so no two pairs make the same text.
+        Self(format!("user:{issuer}#{subject}"))
+    }
+
     /// The text on the wire.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -209,7 +209,7 @@ impl Controller {
             template,
         };
         let access = match self.onboarding.advance(cluster, &consumer).await? {
-            Progress::Waiting(pause) => return Ok(Bind::Waiting(pause)),
+            Progress::Waiting { again, .. } => return Ok(Bind::Waiting(again)),
             Progress::Ready(access) => access,
         };
         let secret = secret_ref(request);

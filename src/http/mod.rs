@@ -15,7 +15,9 @@
 
 pub mod apply;
 pub mod audit;
+pub mod bind;
 pub mod bindable;
+pub mod caller;
 pub mod catalogue;
 pub mod clusters;
 pub mod consumer_status;
