@@ -121,8 +121,8 @@ impl Front {
             checks::host(&parts.headers, &self.external, self.local)?;
         }
         checks::path(parts.uri.path())?;
-        if parts.method == Method::HEAD && rule.only.is_some() {
-            return Err(ApiError::method_not_allowed(rule.only));
+        if parts.method == Method::HEAD && rule.allow_without_head.is_some() {
+            return Err(ApiError::method_not_allowed(rule.allow_without_head));
         }
         checks::same_site(parts, rule, &self.external)
     }

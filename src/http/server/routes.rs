@@ -13,7 +13,7 @@ pub struct RouteRule {
     pub(super) body: usize,
     pub(super) timeout: Duration,
     pub(super) never_cached: bool,
-    pub(super) only: Option<&'static str>,
+    pub(super) allow_without_head: Option<&'static str>,
     pub(super) programs: bool,
     pub(super) health: bool,
 }
@@ -30,7 +30,7 @@ impl RouteRule {
             body: BODY,
             timeout: TIMEOUT,
             never_cached: false,
-            only: None,
+            allow_without_head: None,
             programs: false,
             health: false,
         }
@@ -62,7 +62,7 @@ impl RouteRule {
     /// who only looks. Elsewhere HEAD is a GET without the body.
     #[must_use]
     pub const fn no_head(mut self, allow: &'static str) -> Self {
-        self.only = Some(allow);
+        self.allow_without_head = Some(allow);
         self
     }
 

@@ -9,7 +9,7 @@ async fn every_answer_has_the_headers_of_the_policy() {
         let message = "This path does not take this method; the header Allow names those it takes";
         Answer::error(405, "BAD_REQUEST", message, "").with("allow", allow)
     };
-    let mut never_cached = Answer::new(200, "pong")
+    let never_cached = Answer::new(200, "pong")
         .with("cache-control", "no-cache, no-store, must-revalidate, max-age=0")
         .with("expires", "Thu, 01 Jan 1970 00:00:00 GMT")
         .with("x-accel-expires", "0");
@@ -18,7 +18,7 @@ async fn every_answer_has_the_headers_of_the_policy() {
         ("HEAD", "/hello", Answer::new(200, "")),
         ("GET", "/hello?a=%62", Answer::new(200, "hello")),
         ("GET", "/assets/a.js", Answer::new(200, "a").with("cache-control", "public")),
-        ("GET", "/api/ping", never_cached.clone()),
+        ("GET", "/api/ping", never_cached),
         ("GET", "/missing", Answer::not_found()),
         ("GET", "//hello", Answer::not_found()),
         ("GET", "/%68ello", Answer::not_found()),
@@ -32,7 +32,6 @@ async fn every_answer_has_the_headers_of_the_policy() {
         wire.send(request(method, path)).await;
         assert_eq!(wire.answer_to(method).await, expected, "{method} {path}");
     }
-    never_cached.body.clear();
 }
 
 #[tokio::test]

@@ -131,3 +131,24 @@ async fn a_head_over_its_limit_is_answered_431() {
     let fits = format!("GET /hello HTTP/1.1\r\nHost: {HOST}\r\n{fits}\r\n");
     assert_eq!(server.ask(&fits).await, Answer::new(200, "hello"));
 }
+
+#[tokio::test]
+async fn whatever_byte_is_in_a_head_the_answer_is_one_of_ours() {
+    let server = start(Limits::default()).await;
+    for byte in 0..=u8::MAX {
+        for (before, after) in [
+            ("G", "T /hello HTTP/1.1\r\nHost: bind.example.com\r\n\r\n"),
+            ("GET /a", "b?c HTTP/1.1\r\nHost: bind.example.com\r\n\r\n"),
+            ("GET /a?b", "c HTTP/1.1\r\nHost: bind.example.com\r\n\r\n"),
+            ("GET /hello HTTP/1.1\r\nHost: bind.example.com\r\nX-", "a: b\r\n\r\n"),
+            ("GET /hello HTTP/1.1\r\nHost: bind.example.com\r\nX-A: b", "c\r\n\r\n"),
+            ("GET /hello HTTP/1.1\r\nHost: bind.example.com", "\r\n\r\n"),
+        ] {
+            let mut wire = server.connect().await;
+            wire.send([before.as_bytes(), &[byte], after.as_bytes()].concat()).await;
+            let answer = wire.answer().await;
+            let expected = [200, 400, 403, 404, 405, 421];
+            assert!(expected.contains(&answer.status), "{byte:#x} after {before:?}: {answer:?}");
+        }
+    }
+}

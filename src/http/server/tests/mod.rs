@@ -69,7 +69,6 @@ async fn start_with(limits: Limits, external: &str, tls: Option<TlsFiles>) -> Ru
         .route("/length", post(length))
         .route("/large", post(length))
         .route("/panic", get(panics))
-        .route("/huge", get(async || vec![b'x'; 64 << 20]))
         .route(
             "/wait",
             get(async move || {

@@ -23,13 +23,13 @@ async fn a_slow_head_is_answered_408_and_silence_is_closed() {
 
 #[tokio::test]
 async fn the_time_of_an_idle_connection_does_not_run_while_a_request_is_under_way() {
-    let limits = Limits { head: SHORT, idle: SHORT, ..Limits::default() };
+    let limits = Limits { head: SHORT * 3, idle: SHORT * 3, ..Limits::default() };
     let server = start(limits).await;
     let mut wire = server.connect().await;
     // With the start of the next head, for which the time does not run either.
     wire.send(format!("{}GET /he", request("GET", "/wait"))).await;
     server.began.notified().await;
-    tokio::time::sleep(SHORT * 3).await;
+    tokio::time::sleep(SHORT * 5).await;
     server.go.notify_one();
     assert_eq!(wire.answer().await, Answer::new(200, "done"));
     wire.send(format!("llo HTTP/1.1\r\nHost: {HOST}\r\n\r\n")).await;
@@ -45,17 +45,6 @@ async fn a_slow_body_is_answered_408_and_keeps_no_request_waiting() {
     assert_eq!(server.ask(&request("GET", "/hello")).await, Answer::new(200, "hello"));
     assert_eq!(slow.answer().await, Answer::slow());
     slow.assert_closed().await;
-}
-
-#[tokio::test]
-async fn a_client_that_does_not_take_its_answer_is_left() {
-    let server = start(Limits { stall: SHORT, ..Limits::default() }).await;
-    let mut wire = server.connect().await;
-    wire.send(request("GET", "/huge")).await;
-    wire.head().await;
-    tokio::time::sleep(SHORT * 4).await;
-    while wire.more().await {}
-    assert!(wire.read.len() < 64 << 20, "it was written to for ever");
 }
 
 #[tokio::test]
