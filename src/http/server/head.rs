@@ -99,6 +99,10 @@ fn request_line(line: &[u8]) -> Result<bool, Refusal> {
     else {
         return Err(Refusal::Malformed("the request line is not method, path and version"));
     };
+    // hyper takes what follows a CONNECT for a tunnel.
+    if method == b"CONNECT" {
+        return Err(Refusal::Malformed("this server is no proxy"));
+    }
     if Method::from_bytes(method).is_err() {
         return Err(Refusal::Malformed("the method is not a token"));
     }
@@ -208,6 +212,7 @@ mod tests {
     fn what_two_readers_may_understand_differently_is_refused() {
         let long = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(LINES));
         let target = "the request target is not a path";
+        let proxy = "this server is no proxy";
         let line = "the request line is not method, path and version";
         let twice = "a header is there twice that may be there once";
         let name = "the name of a header is not a token";
@@ -224,7 +229,8 @@ mod tests {
             ("GET / HTTP/1.1 \r\n\r\n", line),
             ("G(T / HTTP/1.1\r\nHost: a\r\n\r\n", "the method is not a token"),
             ("GET http://a/ HTTP/1.1\r\nHost: b\r\n\r\n", target),
-            ("CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", target),
+            ("CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", proxy),
+            ("CONNECT /a HTTP/1.1\r\nHost: a\r\n\r\n", proxy),
             ("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", target),
             ("GET /a\tb HTTP/1.1\r\nHost: a\r\n\r\n", target),
             ("GET /#a HTTP/1.1\r\nHost: a\r\n\r\n", target),

@@ -43,7 +43,8 @@ impl RouteRule {
         self
     }
 
-    /// Longest time from the head of the request to the answer, instead of 30 s. The handler is dropped
+    /// Longest time from the head of the request to the answer, instead of 30 s, with the wait for its
+    /// turn. The handler is dropped
     /// then, as it is when the client hangs up: what must be finished belongs into a task.
     #[must_use]
     pub const fn timeout(mut self, timeout: Duration) -> Self {

@@ -94,15 +94,6 @@ async fn a_panic_is_answered_with_the_id_and_nothing_of_its_text() {
 }
 
 #[tokio::test]
-async fn a_handler_that_takes_too_long_is_given_up() {
-    let limits = Limits { request: Some(SHORT), ..Limits::default() };
-    let server = start(limits).await;
-    let message = "The server did not finish in time; try again";
-    let expected = Answer::error(504, "INTERNAL_ERROR", message, "request id <id>");
-    assert_eq!(server.ask(&request("GET", "/wait")).await, expected);
-}
-
-#[tokio::test]
 async fn an_id_of_the_client_is_ignored() {
     let server = start(Limits::default()).await;
     let mut wire = server.connect().await;

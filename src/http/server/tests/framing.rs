@@ -33,8 +33,8 @@ async fn a_refused_request_is_answered_in_its_turn() {
     let mut wire = server.connect().await;
     let wait = request("GET", "/wait");
     wire.send(format!("{wait}GET / HTTP/1.1\nHost: a\n\n")).await;
-    server.began.notified().await;
-    server.go.notify_one();
+    server.began.hear().await;
+    server.go.say(1);
     assert_eq!(wire.answer().await, Answer::new(200, "done"));
     assert_eq!(wire.answer().await, Answer::malformed("a line ends without CR"));
     wire.assert_closed().await;
