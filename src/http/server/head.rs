@@ -133,7 +133,7 @@ impl Fields {
         let Some(colon) = line.iter().position(|byte| *byte == b':') else {
             return Err(Refusal::Malformed("a header has no colon"));
         };
-        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        let (name, value) = (&line[..colon], trimmed(&line[colon + 1..]));
         let Ok(name) = HeaderName::from_bytes(name) else {
             return Err(Refusal::Malformed("the name of a header is not a token"));
         };
@@ -173,6 +173,15 @@ impl Fields {
             (false, length) => Ok(Framing::Length(length.unwrap_or(0))),
         }
     }
+}
+
+/// Without the space around it: SP and HTAB only. A lone CR or a form feed belongs to the value, where it
+/// is not allowed.
+fn trimmed(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
 }
 
 fn length(value: &[u8]) -> Result<u64, Refusal> {
@@ -249,6 +258,8 @@ mod tests {
             ("GET / HTTP/1.1\r\nHost: a\r\n: y\r\n\r\n", name),
             ("GET / HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n", control),
             ("GET / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n", control),
+            ("GET / HTTP/1.1\r\nHost: a\r\r\n\r\n", control),
+            ("GET / HTTP/1.1\r\nHost: a\r\nX: \x0ca\r\n\r\n", control),
             (
                 "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
                 "there is a Content-Length beside Transfer-Encoding",
