@@ -1,7 +1,8 @@
 //! The connections that are open, at most so many, and which one makes room for the next.
 //!
 //! A connection without a request under way is worth nothing to anyone but its owner. When all places are
-//! taken, one of those is closed: of the client with the most connections, the one that waited longest.
+//! taken, one of those is closed: of the client with the most connections, the one that was idle longest,
+//! or if none is idle, the one whose request waits for its turn the longest.
 //! So idle connections and slow requests, however many, keep nobody out (security.md bad input 68):
 //! whoever sends a request at once is served, since at most as many places can be held as requests are
 //! handled at the same time, and those are fewer.
@@ -31,10 +32,21 @@ struct State {
 
 struct Entry {
     site: IpAddr,
-    /// Since when it has no request under way.
+    /// Since when it is in this state.
     since: Instant,
-    busy: bool,
+    work: Work,
     closed: CancellationToken,
+}
+
+/// What a connection is for at the moment; what comes first is closed first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Work {
+    /// No request, or one that has not come as a whole.
+    None,
+    /// A whole request that waits for its turn.
+    Waiting,
+    /// A request is handled: never closed for others.
+    UnderWay,
 }
 
 impl Connections {
@@ -55,7 +67,7 @@ impl Connections {
         let id = state.next;
         state.next += 1;
         let site = site(peer.ip());
-        let entry = Entry { site, since: Instant::now(), busy: false, closed: closed.clone() };
+        let entry = Entry { site, since: Instant::now(), work: Work::None, closed: closed.clone() };
         state.open.insert(id, entry);
         drop(state);
         let connections = Arc::clone(self);
@@ -84,10 +96,13 @@ impl Connections {
         for entry in state.open.values() {
             *of_site.entry(entry.site).or_default() += 1;
         }
-        let idle = state.open.values().filter(|entry| !entry.busy && !entry.closed.is_cancelled());
+        let idle = state
+            .open
+            .values()
+            .filter(|entry| entry.work != Work::UnderWay && !entry.closed.is_cancelled());
         let rank = |entry: &&Entry| {
             let crowd = of_site.get(&entry.site).copied().unwrap_or_default();
-            (std::cmp::Reverse(crowd), entry.since)
+            (std::cmp::Reverse(crowd), entry.work, entry.since)
         };
         let victim = idle.min_by_key(rank);
         if let Some(victim) = victim {
@@ -122,20 +137,25 @@ impl Connection {
         &self.closed
     }
 
-    /// Keeps the connection open until the guard is dropped. None if it is being closed: what a request
-    /// asks for must not be begun then.
-    pub(super) fn begin(self: &Arc<Self>) -> Option<Busy> {
-        let mut state = self.connections.lock();
-        let entry = state.open.get_mut(&self.id)?;
-        if entry.closed.is_cancelled() {
-            return None;
-        }
-        entry.busy = true;
-        Some(Busy(Arc::clone(self)))
+    /// A whole request waits for its turn, until the guard is dropped.
+    pub(super) fn wait(self: &Arc<Self>) -> Turn {
+        self.set(Work::Waiting);
+        Turn(Arc::clone(self))
     }
 
-    pub(super) fn is_busy(&self) -> bool {
-        self.connections.lock().open.get(&self.id).is_some_and(|entry| entry.busy)
+    /// Whether a request waits or is under way.
+    pub(super) fn has_request(&self) -> bool {
+        self.connections.lock().open.get(&self.id).is_some_and(|entry| entry.work != Work::None)
+    }
+
+    /// False if it is being closed.
+    fn set(&self, work: Work) -> bool {
+        let mut state = self.connections.lock();
+        let Some(entry) = state.open.get_mut(&self.id) else {
+            return false;
+        };
+        (entry.work, entry.since) = (work, Instant::now());
+        !entry.closed.is_cancelled()
     }
 
     /// The next request gets this answer.
@@ -155,15 +175,20 @@ impl Drop for Connection {
     }
 }
 
-/// A request is under way.
-pub(super) struct Busy(Arc<Connection>);
+/// The turn of a request: waited for, or come.
+pub(super) struct Turn(Arc<Connection>);
 
-impl Drop for Busy {
+impl Turn {
+    /// Keeps the connection open from now on. False if it is being closed: what the request asks for
+    /// must not be begun then.
+    pub(super) fn begin(&self) -> bool {
+        self.0.set(Work::UnderWay)
+    }
+}
+
+impl Drop for Turn {
     fn drop(&mut self) {
-        if let Some(entry) = self.0.connections.lock().open.get_mut(&self.0.id) {
-            entry.busy = false;
-            entry.since = Instant::now();
-        }
+        self.0.set(Work::None);
     }
 }
 
@@ -203,21 +228,32 @@ mod tests {
     async fn a_connection_with_a_request_under_way_is_never_closed() {
         let connections = Connections::new(3);
         let open = open(&connections, &[1, 1, 1]).await;
-        let first = open[0].begin().unwrap();
-        let _second = open[1].begin().unwrap();
-        let _third = open[2].begin().unwrap();
+        let mut turns: Vec<_> = open.iter().map(Connection::wait).collect();
+        assert!(turns.iter().all(Turn::begin));
         assert!(!connections.close_one());
-        drop(first);
+        drop(turns.remove(0));
         assert!(connections.close_one());
         assert_eq!(closed(&open), [true, false, false]);
-        assert!(open[0].begin().is_none(), "it is being closed");
+        assert!(!open[0].wait().begin(), "it is being closed");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_waits_for_its_turn_is_closed_after_idle_ones_only() {
+        let connections = Connections::new(4);
+        let open = open(&connections, &[1, 1, 1, 2]).await;
+        let turns = [open[0].wait(), open[3].wait()];
+        assert!(connections.close_one() && connections.close_one());
+        assert_eq!(closed(&open), [false, true, true, false]);
+        assert!(connections.close_one());
+        assert_eq!(closed(&open), [true, true, true, false], "of the client with more of them");
+        assert_eq!(turns.map(|turn| turn.begin()), [false, true]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_wait_of_a_connection_starts_again_after_each_request() {
         let connections = Connections::new(2);
         let open = open(&connections, &[1, 1]).await;
-        drop(open[0].begin().unwrap());
+        assert!(open[0].wait().begin());
         assert!(connections.close_one());
         assert_eq!(closed(&open), [false, true]);
     }
@@ -237,7 +273,8 @@ mod tests {
     async fn a_new_connection_waits_for_the_first_that_becomes_idle() {
         let connections = Connections::new(1);
         let old = connections.admit(peer(1, 1)).await.unwrap();
-        let busy = old.begin().unwrap();
+        let busy = old.wait();
+        assert!(busy.begin());
         let mut new = std::pin::pin!(connections.admit(peer(2, 2)));
         assert!(futures::poll!(new.as_mut()).is_pending());
         assert!(!old.closed.is_cancelled());

@@ -33,6 +33,9 @@ const SMALL: usize = 64 << 10;
 /// Bodies larger than [`SMALL`] that are read at the same time.
 const LARGE: usize = 16;
 
+/// For the rest of a larger body, so that its place is soon free for another. 1 MiB needs 420 kbit/s.
+const LARGE_TIME: Duration = Duration::from_secs(20);
+
 /// What answers the requests of all connections.
 pub(super) struct Front {
     pub(super) router: Router,
@@ -107,10 +110,9 @@ impl Front {
             let response = refused.into_response();
             return if announced { last(response) } else { response };
         }
-        let body = match timeout_at(deadline, self.read(&parts, body, rule)).await {
-            Ok(Ok(body)) => body,
-            Ok(Err(refused)) => return last(refused.into_response()),
-            Err(_) => return last(ApiError::slow_request().into_response()),
+        let body = match self.read(&parts, body, rule, deadline).await {
+            Ok(body) => body,
+            Err(refused) => return last(refused.into_response()),
         };
         let response = self.handle(parts, body, connection, rule, id, deadline).await;
         if is_last { last(response) } else { response }
@@ -121,8 +123,8 @@ impl Front {
             checks::host(&parts.headers, &self.external, self.local)?;
         }
         checks::path(parts.uri.path())?;
-        if parts.method == Method::HEAD && rule.only.is_some() {
-            return Err(ApiError::method_not_allowed(rule.only));
+        if parts.method == Method::HEAD && rule.allow_without_head.is_some() {
+            return Err(ApiError::method_not_allowed(rule.allow_without_head));
         }
         checks::same_site(parts, rule, &self.external)
     }
@@ -134,6 +136,7 @@ impl Front {
         parts: &Parts,
         mut body: Body,
         rule: &RouteRule,
+        deadline: Instant,
     ) -> Result<(Bytes, Option<SemaphorePermit<'_>>), ApiError> {
         if !checks::has_body(&parts.headers) {
             return Ok((Bytes::new(), None));
@@ -143,8 +146,12 @@ impl Front {
         if announced > limit as u64 {
             return Err(ApiError::too_large(limit));
         }
-        let (mut read, mut permit) = (Vec::new(), None);
-        while let Some(frame) = body.frame().await {
+        let (mut read, mut permit, mut until) = (Vec::new(), None, deadline);
+        loop {
+            let frame = timeout_at(until, body.frame()).await;
+            let Some(frame) = frame.map_err(|_| ApiError::slow_request())? else {
+                return Ok((read.into(), permit));
+            };
             let Ok(frame) = frame else {
                 return Err(ApiError::bad_request(
                     "The body of the request is broken; send it again",
@@ -155,11 +162,12 @@ impl Front {
                 return Err(ApiError::too_large(limit));
             }
             if read.len() + data.len() > SMALL && permit.is_none() {
-                permit = Some(self.large.try_acquire().map_err(|_| ApiError::busy())?);
+                let place = timeout_at(deadline, self.large.acquire()).await;
+                permit = Some(place.ok().and_then(Result::ok).ok_or_else(ApiError::busy)?);
+                until = deadline.min(Instant::now() + LARGE_TIME);
             }
             read.extend_from_slice(data);
         }
-        Ok((read.into(), permit))
     }
 
     async fn handle(
@@ -171,13 +179,15 @@ impl Front {
         id: &RequestId,
         deadline: Instant,
     ) -> Response {
-        let place = if rule.health { None } else { Some(self.in_flight.try_acquire()) };
-        if matches!(place, Some(Err(_))) {
+        let turn = connection.wait();
+        let place = async { if rule.health { None } else { self.in_flight.acquire().await.ok() } };
+        // First come, first served: many good requests at once wait for each other (bad input 41).
+        let Ok(_place) = timeout_at(deadline, place).await else {
             return ApiError::busy().into_response();
-        }
-        let Some(_busy) = connection.begin() else {
-            return last(ApiError::busy().into_response());
         };
+        if !turn.begin() {
+            return last(ApiError::busy().into_response());
+        }
         let mut request = Request::from_parts(parts, Body::from(body));
         request.extensions_mut().insert(id.clone());
         request.extensions_mut().insert(ConnectInfo(connection.peer()));

@@ -166,8 +166,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Gate<S> {
             let started = !self.buffer.is_empty();
             let limit = if started || !self.used { self.times.head } else { self.times.idle };
             ready!(self.read_alarm.poll_at(self.since + limit, cx));
-            if self.connection.is_busy() {
-                // The time of the next request does not run while this one is under way.
+            if self.connection.has_request() {
+                // The time of the next request does not run while this one waits or is under way.
                 self.since = Instant::now();
             } else if started {
                 self.refuse(Refusal::Slow);
@@ -215,6 +215,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Gate<S> {
         self.ready -= count;
     }
 
+    /// The time of the next head starts with the last byte that was written. Not with a flush: hyper
+    /// flushes whenever it is woken, so each byte of a slow head would start its time again.
+    fn written(
+        &mut self,
+        cx: &mut Context<'_>,
+        wrote: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if matches!(wrote, Poll::Ready(Ok(1..))) {
+            self.since = Instant::now();
+        }
+        self.watch(cx, wrote)
+    }
+
     /// Watches over a write: a client that takes nothing for too long is left.
     fn watch<T>(
         &mut self,
@@ -223,7 +236,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Gate<S> {
     ) -> Poll<io::Result<T>> {
         if wrote.is_ready() {
             self.stalled = None;
-            self.since = Instant::now();
             return wrote;
         }
         let stalled = *self.stalled.get_or_insert_with(Instant::now);
@@ -289,7 +301,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
     ) -> Poll<io::Result<usize>> {
         let gate = self.get_mut();
         let wrote = Pin::new(&mut gate.io).poll_write(cx, bytes);
-        gate.watch(cx, wrote)
+        gate.written(cx, wrote)
     }
 
     fn poll_write_vectored(
@@ -299,7 +311,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
     ) -> Poll<io::Result<usize>> {
         let gate = self.get_mut();
         let wrote = Pin::new(&mut gate.io).poll_write_vectored(cx, bytes);
-        gate.watch(cx, wrote)
+        gate.written(cx, wrote)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -322,5 +334,76 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Gate<S> {
             ready!(gate.poll_linger(cx));
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::super::connections::Connections;
+    use super::*;
+
+    const TIMES: Times = Times {
+        head_bytes: 256,
+        head: Duration::from_secs(10),
+        idle: Duration::from_mins(1),
+        stall: Duration::from_secs(30),
+    };
+
+    async fn gate_of_one()
+    -> (Gate<tokio::io::DuplexStream>, tokio::io::DuplexStream, Arc<Connection>) {
+        let peer = std::net::SocketAddr::from(([192, 0, 2, 1], 1));
+        let connection = Connections::new(1).admit(peer).await.unwrap();
+        let (ours, theirs) = tokio::io::duplex(64);
+        (Gate::new(ours, Arc::clone(&connection), TIMES), theirs, connection)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_nothing_of_its_answer_is_left() {
+        let (mut gate, _client, _connection) = gate_of_one().await;
+        let start = Instant::now();
+        let failed = gate.write_all(&[0; 256]).await.unwrap_err();
+        assert_eq!((failed.kind(), start.elapsed()), (io::ErrorKind::TimedOut, TIMES.stall));
+
+        // Who takes a little from time to time is waited for.
+        let (mut gate, mut client, _connection) = gate_of_one().await;
+        let start = Instant::now();
+        let slowly = async {
+            for _ in 0..4 {
+                tokio::time::sleep(TIMES.stall - Duration::from_secs(1)).await;
+                client.read_exact(&mut [0; 64]).await.unwrap();
+            }
+        };
+        let (wrote, ()) = tokio::join!(gate.write_all(&[0; 256]), slowly);
+        wrote.unwrap();
+        assert!(start.elapsed() > TIMES.stall * 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn hyper_sees_whole_heads_one_at_a_time_and_nothing_of_a_refused_one() {
+        let (mut gate, mut client, connection) = gate_of_one().await;
+        let first = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n";
+        let sent = format!("{first}abcGET / HTTP/1.1\r\n");
+        let send = async {
+            client.write_all(sent.as_bytes()).await.unwrap();
+            tokio::time::sleep(TIMES.head * 2).await;
+        };
+        let read = async {
+            let mut piece = [0; 1024];
+            let mut pieces = Vec::new();
+            for _ in 0..3 {
+                let refused = connection.refusal();
+                let count = gate.read(&mut piece).await.unwrap();
+                let text = String::from_utf8_lossy(&piece[..count]).into_owned();
+                pieces.push((refused, text));
+            }
+            pieces
+        };
+        let (pieces, ()) = tokio::join!(read, send);
+        let refused = String::from_utf8_lossy(REFUSED).into_owned();
+        let expected = [first.to_owned(), "abc".to_owned(), refused].map(|text| (None, text));
+        assert_eq!(pieces, expected);
+        assert_eq!(connection.refusal(), Some(Refusal::Slow));
     }
 }

@@ -99,6 +99,10 @@ fn request_line(line: &[u8]) -> Result<bool, Refusal> {
     else {
         return Err(Refusal::Malformed("the request line is not method, path and version"));
     };
+    // hyper takes what follows a CONNECT for a tunnel.
+    if method == b"CONNECT" {
+        return Err(Refusal::Malformed("this server is no proxy"));
+    }
     if Method::from_bytes(method).is_err() {
         return Err(Refusal::Malformed("the method is not a token"));
     }
@@ -129,7 +133,7 @@ impl Fields {
         let Some(colon) = line.iter().position(|byte| *byte == b':') else {
             return Err(Refusal::Malformed("a header has no colon"));
         };
-        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        let (name, value) = (&line[..colon], trimmed(&line[colon + 1..]));
         let Ok(name) = HeaderName::from_bytes(name) else {
             return Err(Refusal::Malformed("the name of a header is not a token"));
         };
@@ -171,6 +175,15 @@ impl Fields {
     }
 }
 
+/// Without the space around it: SP and HTAB only. A lone CR or a form feed belongs to the value, where it
+/// is not allowed.
+fn trimmed(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
+}
+
 fn length(value: &[u8]) -> Result<u64, Refusal> {
     let wrong = Refusal::Malformed("the Content-Length is not a number");
     if value.is_empty() || value.len() > DIGITS || !value.iter().all(u8::is_ascii_digit) {
@@ -208,6 +221,7 @@ mod tests {
     fn what_two_readers_may_understand_differently_is_refused() {
         let long = format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(LINES));
         let target = "the request target is not a path";
+        let proxy = "this server is no proxy";
         let line = "the request line is not method, path and version";
         let twice = "a header is there twice that may be there once";
         let name = "the name of a header is not a token";
@@ -224,7 +238,8 @@ mod tests {
             ("GET / HTTP/1.1 \r\n\r\n", line),
             ("G(T / HTTP/1.1\r\nHost: a\r\n\r\n", "the method is not a token"),
             ("GET http://a/ HTTP/1.1\r\nHost: b\r\n\r\n", target),
-            ("CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", target),
+            ("CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", proxy),
+            ("CONNECT /a HTTP/1.1\r\nHost: a\r\n\r\n", proxy),
             ("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", target),
             ("GET /a\tb HTTP/1.1\r\nHost: a\r\n\r\n", target),
             ("GET /#a HTTP/1.1\r\nHost: a\r\n\r\n", target),
@@ -243,6 +258,8 @@ mod tests {
             ("GET / HTTP/1.1\r\nHost: a\r\n: y\r\n\r\n", name),
             ("GET / HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n", control),
             ("GET / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n", control),
+            ("GET / HTTP/1.1\r\nHost: a\r\r\n\r\n", control),
+            ("GET / HTTP/1.1\r\nHost: a\r\nX: \x0ca\r\n\r\n", control),
             (
                 "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
                 "there is a Content-Length beside Transfer-Encoding",

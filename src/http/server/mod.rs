@@ -4,7 +4,8 @@
 //! 70):
 //!
 //! * memory, connections and requests under way are bounded, and waiting has an end;
-//! * a client that sends a request at once is served, however many do not (`connections`);
+//! * a client that sends a request at once is served, however many do not (`connections`), and waits
+//!   for its turn where others were first;
 //! * a request that two readers could understand differently is refused and its connection closed
 //!   (`head`, `gate`);
 //! * a handler sees only requests for our Host, with a path in its one spelling, that no other site
@@ -89,8 +90,8 @@ pub struct ServerConfig {
 pub struct Limits {
     /// Open connections.
     pub connections: usize,
-    /// Requests that are handled at the same time; must be smaller than `connections`. Further ones are
-    /// answered 503.
+    /// Requests that are handled at the same time; must be smaller than `connections`. Further ones wait
+    /// for their turn, and are answered 503 if it does not come within the time of their route.
     pub in_flight: usize,
     /// Bytes of request line and headers; more is answered 431.
     pub head_bytes: usize,
@@ -148,6 +149,17 @@ struct Shared {
     stop: CancellationToken,
 }
 
+impl Shared {
+    fn new(
+        front: Front,
+        acceptor: Option<TlsAcceptor>,
+        limits: Limits,
+        drain: CancellationToken,
+    ) -> Self {
+        Self { front, acceptor, limits, drain, stop: CancellationToken::new() }
+    }
+}
+
 impl Server {
     /// Takes the address and reads the certificate. Clients that connect from now on wait.
     pub async fn bind(config: ServerConfig) -> Result<Self, Error> {
@@ -174,13 +186,9 @@ impl Server {
     /// get one. Handlers find a [`RequestId`] and a `ConnectInfo<SocketAddr>` as extensions.
     pub async fn run(self, router: Router, shutdown: CancellationToken) {
         let limits = self.config.limits;
-        let shared = Arc::new(Shared {
-            front: Front::new(router, self.local, &self.config),
-            acceptor: self.tls.map(TlsAcceptor::from),
-            limits,
-            drain: shutdown.clone(),
-            stop: CancellationToken::new(),
-        });
+        let front = Front::new(router, self.local, &self.config);
+        let acceptor = self.tls.map(TlsAcceptor::from);
+        let shared = Arc::new(Shared::new(front, acceptor, limits, shutdown.clone()));
         let tasks = TaskTracker::new();
         tokio::select! {
             () = shutdown.cancelled() => {}

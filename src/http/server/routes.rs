@@ -13,7 +13,7 @@ pub struct RouteRule {
     pub(super) body: usize,
     pub(super) timeout: Duration,
     pub(super) never_cached: bool,
-    pub(super) only: Option<&'static str>,
+    pub(super) allow_without_head: Option<&'static str>,
     pub(super) programs: bool,
     pub(super) health: bool,
 }
@@ -30,7 +30,7 @@ impl RouteRule {
             body: BODY,
             timeout: TIMEOUT,
             never_cached: false,
-            only: None,
+            allow_without_head: None,
             programs: false,
             health: false,
         }
@@ -43,7 +43,8 @@ impl RouteRule {
         self
     }
 
-    /// Longest time from the head of the request to the answer, instead of 30 s. The handler is dropped
+    /// Longest time from the head of the request to the answer, instead of 30 s, with the wait for its
+    /// turn. The handler is dropped
     /// then, as it is when the client hangs up: what must be finished belongs into a task.
     #[must_use]
     pub const fn timeout(mut self, timeout: Duration) -> Self {
@@ -62,7 +63,7 @@ impl RouteRule {
     /// who only looks. Elsewhere HEAD is a GET without the body.
     #[must_use]
     pub const fn no_head(mut self, allow: &'static str) -> Self {
-        self.only = Some(allow);
+        self.allow_without_head = Some(allow);
         self
     }
 

@@ -39,27 +39,64 @@ async fn a_request_under_way_is_not_closed_for_others() {
     let server = start(few_places()).await;
     let mut waiting = server.connect().await;
     waiting.send(request("GET", "/wait")).await;
-    server.began.notified().await;
+    server.began.hear().await;
     let mut crowd = Vec::new();
     for _ in 0..PLACES * 2 {
         crowd.push(server.connect().await);
     }
     assert_eq!(server.ask(&request("GET", "/hello")).await, Answer::new(200, "hello"));
-    server.go.notify_one();
+    server.go.say(1);
     assert_eq!(waiting.answer().await, Answer::new(200, "done"));
 }
 
 #[tokio::test]
-async fn more_requests_than_places_in_flight_are_answered_503_and_probes_are_not() {
-    let server = start(Limits { in_flight: 1, ..Limits::default() }).await;
-    let mut waiting = server.connect().await;
-    waiting.send(request("GET", "/wait")).await;
-    server.began.notified().await;
-    assert_eq!(server.ask(&request("GET", "/hello")).await, Answer::busy());
+async fn more_requests_than_places_in_flight_wait_for_their_turn_and_probes_do_not() {
+    let server = start(Limits::default()).await;
+    let mut crowd = Vec::new();
+    for _ in 0..100 {
+        let mut wire = server.connect().await;
+        wire.send(request("GET", "/wait")).await;
+        crowd.push(wire);
+    }
+    for _ in 0..64 {
+        server.began.hear().await;
+    }
     assert_eq!(server.ask(&request("GET", "/healthz")).await, Answer::new(200, "ok"));
-    server.go.notify_one();
-    assert_eq!(waiting.answer().await, Answer::new(200, "done"));
-    assert_eq!(server.ask(&request("GET", "/hello")).await, Answer::new(200, "hello"));
+    assert_eq!(server.began.said(), 0, "no more than 64 at the same time");
+    for _ in 64..100 {
+        server.go.say(1);
+        server.began.hear().await;
+    }
+    server.go.say(64);
+    for wire in &mut crowd {
+        assert_eq!(wire.answer().await, Answer::new(200, "done"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_whose_turn_does_not_come_in_time_is_answered_503() {
+    let server = Still::new(Limits { in_flight: 1, ..Limits::default() });
+    let mut first = server.connect().await;
+    first.send(request("GET", "/wait")).await;
+    server.began.hear().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // Its time starts later than that of the first, which is given up in between.
+    let mut second = server.connect().await;
+    second.send(request("GET", "/wait")).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut third = server.connect().await;
+    third.send(own_post("/length", "Content-Length: 5\r\n", "12345")).await;
+    assert_eq!(first.answer().await.status, 504);
+    assert_eq!(second.answer().await.status, 504);
+    assert_eq!(third.answer().await, Answer::new(200, "5"));
+
+    server.began.hear().await;
+    let mut long = server.connect().await;
+    long.send(request("GET", "/long")).await;
+    server.began.hear().await;
+    assert_eq!(server.ask(&request("GET", "/hello")).await, Answer::busy());
+    server.go.say(1);
+    assert_eq!(long.answer().await, Answer::new(200, "done"));
 }
 
 #[tokio::test]
@@ -67,35 +104,9 @@ async fn a_client_that_leaves_frees_its_place_in_flight() {
     let server = start(Limits { in_flight: 1, ..Limits::default() }).await;
     let mut waiting = server.connect().await;
     waiting.send(request("GET", "/wait")).await;
-    server.began.notified().await;
+    server.began.hear().await;
     drop(waiting);
     let free =
         async { while server.ask(&request("GET", "/hello")).await != Answer::new(200, "hello") {} };
     tokio::time::timeout(PATIENCE, free).await.unwrap();
-}
-
-#[tokio::test]
-async fn large_bodies_are_read_from_few_at_a_time() {
-    let server = start(Limits::default()).await;
-    let part = "x".repeat(100 << 10);
-    let large = own_post("/large", "Content-Length: 1048576\r\n", &part);
-    let mut crowd = Vec::new();
-    let answered = async {
-        loop {
-            let mut wire = server.connect().await;
-            wire.send(&large).await;
-            crowd.push(wire);
-            if crowd.len() > 16 {
-                // One of all that were begun finds no place.
-                let first = futures::future::select_all(
-                    crowd.iter_mut().map(|wire| Box::pin(wire.answer())),
-                );
-                return first.await.0;
-            }
-        }
-    };
-    let answer = tokio::time::timeout(PATIENCE, answered).await.unwrap();
-    assert_eq!(answer, Answer::busy().last());
-    let small = own_post("/large", "Content-Length: 5\r\n", "12345");
-    assert_eq!(server.ask(&small).await, Answer::new(200, "5"));
 }

@@ -33,8 +33,8 @@ async fn a_refused_request_is_answered_in_its_turn() {
     let mut wire = server.connect().await;
     let wait = request("GET", "/wait");
     wire.send(format!("{wait}GET / HTTP/1.1\nHost: a\n\n")).await;
-    server.began.notified().await;
-    server.go.notify_one();
+    server.began.hear().await;
+    server.go.say(1);
     assert_eq!(wire.answer().await, Answer::new(200, "done"));
     assert_eq!(wire.answer().await, Answer::malformed("a line ends without CR"));
     wire.assert_closed().await;
@@ -130,4 +130,25 @@ async fn a_head_over_its_limit_is_answered_431() {
     let fits = format!("Cookie: {}\r\n", "x".repeat(15 << 10));
     let fits = format!("GET /hello HTTP/1.1\r\nHost: {HOST}\r\n{fits}\r\n");
     assert_eq!(server.ask(&fits).await, Answer::new(200, "hello"));
+}
+
+#[tokio::test]
+async fn whatever_byte_is_in_a_head_the_answer_is_one_of_ours() {
+    let server = start(Limits::default()).await;
+    for byte in 0..=u8::MAX {
+        for (before, after) in [
+            ("G", "T /hello HTTP/1.1\r\nHost: bind.example.com\r\n\r\n"),
+            ("GET /a", "b?c HTTP/1.1\r\nHost: bind.example.com\r\n\r\n"),
+            ("GET /a?b", "c HTTP/1.1\r\nHost: bind.example.com\r\n\r\n"),
+            ("GET /hello HTTP/1.1\r\nHost: bind.example.com\r\nX-", "a: b\r\n\r\n"),
+            ("GET /hello HTTP/1.1\r\nHost: bind.example.com\r\nX-A: b", "c\r\n\r\n"),
+            ("GET /hello HTTP/1.1\r\nHost: bind.example.com", "\r\n\r\n"),
+        ] {
+            let mut wire = server.connect().await;
+            wire.send([before.as_bytes(), &[byte], after.as_bytes()].concat()).await;
+            let answer = wire.answer().await;
+            let expected = [200, 400, 403, 404, 405, 421];
+            assert!(expected.contains(&answer.status), "{byte:#x} after {before:?}: {answer:?}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 mod answers;
 mod crowds;
 mod framing;
+mod persistence;
 pub(super) mod pki;
 mod times;
 mod tls;
@@ -14,22 +15,46 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::{get, post};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream};
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{CONTRACT, Limits, RouteRule, Server, ServerConfig, TlsFiles};
+use super::connections::Connections;
+use super::front::Front;
+use super::{CONTRACT, Limits, RouteRule, Server, ServerConfig, Shared, TlsFiles, speak};
 use crate::http::external_url::ExternalUrl;
 
-/// After which a test that waits has failed.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// After which a test that waits has failed; longer than any time of the server.
+const PATIENCE: Duration = Duration::from_secs(100);
 
-/// Long enough for a busy machine, short enough to wait for.
-const SHORT: Duration = Duration::from_millis(300);
+/// For tests that wait for the end of a time on real sockets.
+const SHORT: Duration = Duration::from_millis(100);
 
 const HOST: &str = "bind.example.com";
+
+/// Said so many times, heard as many times.
+struct Signal(Semaphore);
+
+impl Signal {
+    fn new() -> Self {
+        Self(Semaphore::new(0))
+    }
+
+    fn say(&self, times: usize) {
+        self.0.add_permits(times);
+    }
+
+    async fn hear(&self) {
+        let said = tokio::time::timeout(PATIENCE, self.0.acquire()).await;
+        said.expect("nothing was said in time").unwrap().forget();
+    }
+
+    fn said(&self) -> usize {
+        self.0.available_permits()
+    }
+}
 
 /// A server for one test.
 struct Running {
@@ -37,8 +62,8 @@ struct Running {
     stop: CancellationToken,
     ended: JoinHandle<()>,
     /// `/wait` says that it began, and answers when it is let go.
-    began: Arc<Notify>,
-    go: Arc<Notify>,
+    began: Arc<Signal>,
+    go: Arc<Signal>,
 }
 
 async fn start(limits: Limits) -> Running {
@@ -46,20 +71,36 @@ async fn start(limits: Limits) -> Running {
 }
 
 async fn start_with(limits: Limits, external: &str, tls: Option<TlsFiles>) -> Running {
+    let server = Server::bind(config(limits, external, tls)).await.unwrap();
+    let (began, go) = (Arc::new(Signal::new()), Arc::new(Signal::new()));
+    let router = router(&began, &go);
+    let (address, stop) = (server.local_addr(), CancellationToken::new());
+    let ended = tokio::spawn(server.run(router, stop.clone()));
+    Running { address, stop, ended, began, go }
+}
+
+fn config(limits: Limits, external: &str, tls: Option<TlsFiles>) -> ServerConfig {
     let mut routes = CONTRACT.to_vec();
     routes.push(RouteRule::new("/large").body(1 << 20));
-    let config = ServerConfig {
+    routes.push(RouteRule::new("/long").timeout(Duration::from_secs(60)));
+    ServerConfig {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         tls,
         external_url: ExternalUrl::parse(external, true).unwrap(),
         routes,
         limits,
+    }
+}
+
+fn router(began: &Arc<Signal>, go: &Arc<Signal>) -> Router {
+    let (began, go) = (Arc::clone(began), Arc::clone(go));
+    let wait = async move || {
+        began.say(1);
+        go.0.acquire().await.unwrap().forget();
+        "done"
     };
-    let server = Server::bind(config).await.unwrap();
-    let (began, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let (saying, waiting) = (Arc::clone(&began), Arc::clone(&go));
     let length = |body: axum::body::Bytes| async move { body.len().to_string() };
-    let router = Router::new()
+    Router::new()
         .route("/healthz", get(async || "ok"))
         .route("/hello", get(async || "hello"))
         .route("/assets/a.js", get(async || ([("cache-control", "public")], "a")))
@@ -69,22 +110,44 @@ async fn start_with(limits: Limits, external: &str, tls: Option<TlsFiles>) -> Ru
         .route("/length", post(length))
         .route("/large", post(length))
         .route("/panic", get(panics))
-        .route("/huge", get(async || vec![b'x'; 64 << 20]))
-        .route(
-            "/wait",
-            get(async move || {
-                saying.notify_one();
-                waiting.notified().await;
-                "done"
-            }),
-        );
-    let (address, stop) = (server.local_addr(), CancellationToken::new());
-    let ended = tokio::spawn(server.run(router, stop.clone()));
-    Running { address, stop, ended, began, go }
+        .route("/wait", get(wait.clone()))
+        .route("/long", get(wait))
 }
 
 async fn panics() -> &'static str {
     panic!("canary")
+}
+
+/// The same without sockets, for tests in which time stands still until everyone waits.
+struct Still {
+    shared: Arc<Shared>,
+    connections: Arc<Connections>,
+    began: Arc<Signal>,
+    go: Arc<Signal>,
+}
+
+impl Still {
+    fn new(limits: Limits) -> Self {
+        let config = config(limits, "http://bind.example.com", None);
+        let (began, go) = (Arc::new(Signal::new()), Arc::new(Signal::new()));
+        let front = Front::new(router(&began, &go), config.listen, &config);
+        let shared = Arc::new(Shared::new(front, None, limits, CancellationToken::new()));
+        Self { shared, connections: Connections::new(limits.connections), began, go }
+    }
+
+    async fn connect(&self) -> Wire<DuplexStream> {
+        let connection = self.connections.admit(SocketAddr::from(([192, 0, 2, 1], 1))).await;
+        let (ours, theirs) = tokio::io::duplex(64 << 10);
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(async move { speak(ours, connection.unwrap(), &shared).await });
+        Wire { stream: theirs, read: Vec::new() }
+    }
+
+    async fn ask(&self, request: &str) -> Answer {
+        let mut wire = self.connect().await;
+        wire.send(request).await;
+        wire.answer().await
+    }
 }
 
 impl Running {
@@ -154,7 +217,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     async fn answer_to(&mut self, method: &str) -> Answer {
         let head = self.head().await;
         let mut lines = head.trim_end().split("\r\n");
-        let status = lines.next().unwrap().strip_prefix("HTTP/1.1 ").unwrap()[..3].parse().unwrap();
+        let line = lines.next().unwrap();
+        let rest = line.strip_prefix("HTTP/1.1 ").or_else(|| line.strip_prefix("HTTP/1.0 "));
+        let status = rest.unwrap()[..3].parse().unwrap();
         let mut headers: BTreeMap<String, String> = BTreeMap::new();
         for line in lines {
             let (name, value) = line.split_once(": ").unwrap_or((line.trim_end_matches(':'), ""));
