@@ -201,7 +201,7 @@ mod tests {
         assert_eq!(buckets.take(ip(1), later), wait(59));
         assert_eq!(buckets.take(ip(2), later), Ok(()));
         assert_eq!(buckets.len(), 2);
-        assert_eq!(buckets.take(ip(4), now + Duration::from_secs(120)), Ok(()));
+        assert_eq!(buckets.take(ip(4), now + Duration::from_mins(2)), Ok(()));
         assert_eq!(buckets.len(), 1);
     }
 

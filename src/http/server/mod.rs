@@ -119,7 +119,7 @@ impl Default for Limits {
             head_bytes: 16 << 10,
             head: Duration::from_secs(10),
             handshake: Duration::from_secs(5),
-            idle: Duration::from_secs(60),
+            idle: Duration::from_mins(1),
             stall: Duration::from_secs(30),
             request: None,
             drain: Duration::from_secs(10),

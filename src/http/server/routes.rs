@@ -96,12 +96,12 @@ pub const CONTRACT: &[RouteRule] = &[
     RouteRule::new("/api/templates").never_cached(),
     RouteRule::new("/api/collections").never_cached(),
     RouteRule::new("/api/consumer-status").never_cached(),
-    RouteRule::new("/api/bind").never_cached().body(256 << 10).timeout(Duration::from_secs(60)),
+    RouteRule::new("/api/bind").never_cached().body(256 << 10).timeout(Duration::from_mins(1)),
     // Its own limit of 30 s for the consumer's cluster is the one that shall be told.
     RouteRule::new("/api/apply-binding")
         .never_cached()
         .body(1 << 20)
-        .timeout(Duration::from_secs(60)),
+        .timeout(Duration::from_mins(1)),
     RouteRule::new("/oidc/authorize").no_head("GET,POST"),
     RouteRule::new("/oidc/token").for_programs(),
     RouteRule::new("/oidc/userinfo").for_programs(),

@@ -82,7 +82,7 @@ async fn start_with(limits: Limits, external: &str, tls: Option<TlsFiles>) -> Ru
 fn config(limits: Limits, external: &str, tls: Option<TlsFiles>) -> ServerConfig {
     let mut routes = CONTRACT.to_vec();
     routes.push(RouteRule::new("/large").body(1 << 20));
-    routes.push(RouteRule::new("/long").timeout(Duration::from_secs(60)));
+    routes.push(RouteRule::new("/long").timeout(Duration::from_mins(1)));
     ServerConfig {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         tls,
@@ -190,7 +190,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
 
     /// More bytes; false at the end of the stream.
     async fn more(&mut self) -> bool {
-        let mut piece = [0; 65536];
+        let mut piece = [0; 4096];
         let read = tokio::time::timeout(PATIENCE, self.stream.read(&mut piece)).await;
         let count = read.expect("nothing came in time").unwrap_or(0);
         self.read.extend_from_slice(&piece[..count]);
