@@ -110,7 +110,7 @@ pub async fn list(api: &Api<DynamicObject>) -> Result<Vec<DynamicObject>> {
 
 /// Again after 429, as client-go does: servers give it while the watch cache of a kind fills and when more requests are
 /// in flight than they serve at once. Nothing was done then.
-async fn patient<T, F>(mut attempt: impl FnMut() -> F) -> Result<T>
+pub async fn patient<T, F>(mut attempt: impl FnMut() -> F) -> Result<T>
 where
     F: Future<Output = kube::Result<T>>,
 {

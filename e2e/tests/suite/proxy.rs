@@ -14,9 +14,8 @@ use e2e::provider::{PLATFORM, Provider};
 use e2e::stack;
 use futures::{FutureExt as _, StreamExt as _};
 use http::Method;
-use kube::api::{DynamicObject, ListParams, WatchEvent, WatchParams};
+use kube::api::{DynamicObject, ListParams, PostParams, WatchEvent, WatchParams};
 use kube::{Api, Client};
-use serde_json::json;
 use tokio::time::timeout;
 
 use crate::Test;
@@ -63,8 +62,11 @@ impl Rig {
     }
 
     async fn create(&self, name: &str) -> Result<DynamicObject> {
-        let manifest = json!({"metadata": {"name": name}});
-        object::create(&self.through, &core("ConfigMap"), Some("default"), manifest).await
+        // Once: what the proxy answers is what is looked at.
+        let kind = core("ConfigMap");
+        let object = DynamicObject::new(name, &kind);
+        let api = object::api(&self.through, &kind, Some("default"));
+        Ok(api.create(&PostParams::default(), &object).await?)
     }
 
     /// Creates it; gives the code of the refusal.

@@ -172,7 +172,8 @@ async fn write(admin: &Client, contract: &str, steps: &[Step], other: String) ->
                 Some(status) => json!({"metadata": version, "status": status}),
                 None => json!({"metadata": {"annotations": {"bench": "true"}}}),
             };
-            object::merge_patch(&api, name, &patch, object.get("status").is_some()).await?;
+            let status = object.get("status").is_some();
+            object::patient(|| object::merge_patch(&api, name, &patch, status)).await?;
         }
     }
     Ok(())
