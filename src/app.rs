@@ -1,4 +1,6 @@
-//! Wiring only: flags to provider, kinds, controllers, fleet and health, all supervised.
+//! Wiring only: flags to provider, kinds, controllers, fleet, HTTP API and health, all supervised.
+
+mod front;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,6 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::api::claims::{CLAIMS, Claim};
 use crate::cli::{Config, ProviderKind, SchemaSource};
 use crate::controllers::{Context, Controllers, ExportSettings, Subjects};
+use crate::http::front::{self as http_front, Front};
 use crate::kinds::Kinds;
 use crate::kinds::sources::SourceKind;
 use crate::onboarding::{Onboarding, Settings};
@@ -25,6 +28,9 @@ use crate::runtime::tasks::Tasks;
 /// How long running reconciles may take to end. A request in flight is worth waiting for: what it
 /// wrote is found again at the next start, but its answer is not.
 const DRAIN: Duration = Duration::from_secs(4);
+
+/// With the HTTP API its answers are waited for too: ten seconds, and a moment for what follows them.
+const DRAIN_HTTP: Duration = Duration::from_secs(12);
 
 /// Why the process cannot start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +58,9 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// There is no HTTP API.
+    #[error(transparent)]
+    Front(#[from] http_front::Error),
     /// No signals.
     #[error("cannot wait for signals: {0}")]
     Signal(#[source] std::io::Error),
@@ -70,7 +79,10 @@ pub async fn run(config: Config) -> Result<(), Error> {
     }
     // First of all: as process 1 of a container, a signal without a handler would be ignored.
     let stop_signal = stop_signal()?;
-    let listener = listen("--listen-address", config.listen_address).await?;
+    let listener = match config.front {
+        None => Some(listen("--listen-address", config.listen_address).await?),
+        Some(_) => None,
+    };
     let admin = match config.admin_address {
         Some(address) => Some(listen("--admin-address", address).await?),
         None => None,
@@ -81,6 +93,10 @@ pub async fn run(config: Config) -> Result<(), Error> {
         SchemaSource::CustomResourceDefinitions => SourceKind::CustomResourceDefinitions,
         SchemaSource::ApiResourceSchemas => SourceKind::ApiResourceSchemas,
     }));
+    let front = match &config.front {
+        Some(given) => Some(Front::bind(front::parts(&config, given)?, &kinds).await?),
+        None => None,
+    };
     let settings = settings(&config, &client_config)?;
     let onboarding = Arc::new(Onboarding { kinds: Arc::clone(&kinds), settings });
     let subjects = Subjects {
@@ -92,7 +108,12 @@ pub async fn run(config: Config) -> Result<(), Error> {
         isolation: config.isolation,
         allow_shared: config.allow_shared_cluster_scope,
     };
-    let context = Context { kinds: Arc::clone(&kinds), onboarding, subjects, exports };
+    let context = Context {
+        kinds: Arc::clone(&kinds),
+        onboarding: Arc::clone(&onboarding),
+        subjects,
+        exports,
+    };
     let controllers = Arc::new(Controllers::new(context));
     let server_url = config.server_url.clone();
     let provider = providers::from_config(provider_kind(&config), client_config, server_url);
@@ -105,10 +126,21 @@ pub async fn run(config: Config) -> Result<(), Error> {
     let listeners: Vec<Listener> = vec![Box::new(move |cluster| asked.ask_for(cluster))];
     let fleet = Fleet::new(sources, listeners, Arc::clone(&metrics), tasks.clone());
     controllers.start(&fleet, &metrics, &tasks);
-    let status = Arc::new(Status { fleet: Arc::clone(&fleet), metrics: Arc::clone(&metrics) });
-    let paths = if admin.is_some() { Paths::Health } else { Paths::All };
-    let serve = admin::serve(listener, paths, Arc::clone(&status), stop.clone());
-    tasks.spawn("the health address", &stop, serve);
+    let mut status =
+        Status { fleet: Arc::clone(&fleet), metrics: Arc::clone(&metrics), more: vec![] };
+    let drain = if front.is_some() { DRAIN_HTTP } else { DRAIN };
+    if let Some(front) = front {
+        let running = front.assemble(Arc::clone(&fleet), kinds, onboarding)?;
+        let party = running.party();
+        status.more.push(Box::new(move || party.ready().err().map(|err| err.to_string())));
+        tasks.spawn("the HTTP API", &stop, running.run(stop.clone()));
+    }
+    let status = Arc::new(status);
+    if let Some(listener) = listener {
+        let paths = if admin.is_some() { Paths::Health } else { Paths::All };
+        let serve = admin::serve(listener, paths, Arc::clone(&status), stop.clone());
+        tasks.spawn("the health address", &stop, serve);
+    }
     if let Some(admin) = admin {
         let serve = admin::serve(admin, Paths::All, status, stop.clone());
         tasks.spawn("the admin address", &stop, serve);
@@ -124,7 +156,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
         what = tasks.failed() => Err(Error::Ended(what)),
     };
     tracing::info!("stopping");
-    if !tasks.stop(DRAIN).await {
+    if !tasks.stop(drain).await {
         tracing::warn!("some work did not end in time; it goes on at the next start");
     }
     result

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use kube_bind_backend::cli::{self, Command};
+use kube_bind_backend::http::server::quiet_panics;
 use kube_bind_backend::{app, init};
 use tracing_subscriber::EnvFilter;
 
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
     match command {
         Command::Run(config) => {
             log(config.verbosity);
+            quiet_panics();
             match runtime.block_on(app::run(*config)) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(err) => failed(&err),

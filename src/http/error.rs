@@ -258,6 +258,15 @@ impl ApiError {
         self.code
     }
 
+    /// What went wrong and why, in one text.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        if self.details.is_empty() {
+            return self.message.clone().into_owned();
+        }
+        format!("{}: {}", self.message, self.details)
+    }
+
     /// The body: one line of JSON, keys in the order of v0.8.1.
     #[must_use]
     pub fn body(&self) -> String {

@@ -4,6 +4,7 @@
 
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use url::{Host, Url};
 
@@ -118,7 +119,8 @@ impl ExternalUrl {
 }
 
 /// Who asked for the login: query parameter `client_type`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ClientType {
     /// `kubectl bind`, which listens on a loopback port.
     Cli,
@@ -186,7 +188,7 @@ impl RedirectTarget {
 
 /// `http://127.0.0.1:<port>/callback` or `http://[::1]:<port>/callback`, letter by letter. A name such
 /// as localhost may be resolved to somewhere else.
-fn loopback_callback(text: &str) -> Option<Url> {
+pub(super) fn loopback_callback(text: &str) -> Option<Url> {
     let rest =
         ["http://127.0.0.1:", "http://[::1]:"].iter().find_map(|start| text.strip_prefix(start))?;
     let port = rest.strip_suffix("/callback")?;

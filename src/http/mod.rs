@@ -13,6 +13,7 @@
 //! | `konnector` | what installs the konnector in a consumer's cluster |
 //! | `bindable`, `consumer_status` | the answers of two small routes |
 
+pub mod api;
 pub mod apply;
 pub mod audit;
 pub mod bind;
@@ -23,6 +24,7 @@ pub mod clusters;
 pub mod consumer_status;
 pub mod error;
 pub mod external_url;
+pub mod front;
 pub mod json;
 pub mod konnector;
 pub mod limits;
@@ -30,3 +32,4 @@ pub mod oidc;
 pub mod params;
 pub mod reviews;
 pub mod server;
+pub mod sessions;

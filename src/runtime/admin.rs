@@ -34,7 +34,12 @@ pub struct Status {
     pub fleet: Arc<Fleet>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// What else has to be ready.
+    pub more: Vec<Check>,
 }
+
+/// Says what something waits for; none when it is ready.
+pub type Check = Box<dyn Fn() -> Option<String> + Send + Sync>;
 
 /// Serves until the token is cancelled.
 pub async fn serve(
@@ -91,7 +96,7 @@ fn answer(request: &Request<Incoming>, paths: Paths, status: &Status) -> Respons
     }
     match (request.uri().path(), paths) {
         ("/healthz", _) | ("/livez", Paths::All) => text(StatusCode::OK, "ok"),
-        ("/readyz", Paths::All) => ready(&status.fleet),
+        ("/readyz", Paths::All) => ready(status),
         ("/metrics", Paths::All) => {
             let mut response = text(StatusCode::OK, &status.metrics.render());
             let value = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -104,8 +109,9 @@ fn answer(request: &Request<Incoming>, paths: Paths, status: &Status) -> Respons
     }
 }
 
-fn ready(fleet: &Fleet) -> Response<Full<Bytes>> {
-    let waiting = fleet.not_ready();
+fn ready(status: &Status) -> Response<Full<Bytes>> {
+    let mut waiting = status.fleet.not_ready();
+    waiting.extend(status.more.iter().filter_map(|check| check()));
     if waiting.is_empty() {
         return text(StatusCode::OK, "ok");
     }

@@ -119,10 +119,36 @@ impl Binds {
         task.await.unwrap_or_else(|err| Err(ApiError::internal(ONBOARDING_FAILED, id, &err)))
     }
 
+    /// The access of a caller that has bound as itself, made whole again where something is missing.
+    /// Nothing is bound by it.
+    pub async fn again(
+        &self,
+        cluster: &Cluster,
+        caller: &Caller,
+        id: &RequestId,
+    ) -> Result<Access, ApiError> {
+        let identity = caller.own_identity();
+        let consumer = Consumer {
+            identity: &identity,
+            author: &caller.subject,
+            pretty_name: &identity,
+            binder: &Binder::user(&caller.issuer, &caller.subject),
+            template: None,
+        };
+        self.onboard(cluster, &consumer, Instant::now() + PATIENCE, id).await
+    }
+
     async fn carry_out(&self, bind: &Bind, id: &RequestId) -> Result<Bound, ApiError> {
         let until = Instant::now() + PATIENCE;
         let Bind { cluster, caller, asked, template } = bind;
-        let access = self.onboard(bind, until, id).await?;
+        let consumer = Consumer {
+            identity: &asked.identity,
+            author: &caller.subject,
+            pretty_name: &asked.pretty_name,
+            binder: &Binder::user(&caller.issuer, &caller.subject),
+            template: Some(&asked.template),
+        };
+        let access = self.onboard(cluster, &consumer, until, id).await?;
         let name = if asked.creates_request {
             Some(self.request(cluster, &access.namespace, &asked.name, template, until, id).await?)
         } else {
@@ -136,26 +162,19 @@ impl Binds {
     /// The onboarding, until it is done or cannot be.
     async fn onboard(
         &self,
-        bind: &Bind,
+        cluster: &Cluster,
+        consumer: &Consumer<'_>,
         until: Instant,
         id: &RequestId,
     ) -> Result<Access, ApiError> {
-        let Bind { cluster, caller, asked, .. } = bind;
-        let consumer = Consumer {
-            identity: &asked.identity,
-            author: &caller.subject,
-            pretty_name: &asked.pretty_name,
-            binder: &Binder::user(&caller.issuer, &caller.subject),
-            template: Some(&asked.template),
-        };
-        let turn = self.locks.turn(&cluster.id, &asked.identity);
+        let turn = self.locks.turn(&cluster.id, consumer.identity);
         let Ok(_turn) = tokio::time::timeout_at(until, turn).await else {
             return Err(ApiError::busy());
         };
         let mut changes = self.changes.wait();
         let mut pause = FIRST_PAUSE;
         loop {
-            let error = match self.onboarding.advance(cluster, &consumer).await {
+            let error = match self.onboarding.advance(cluster, consumer).await {
                 Ok(Progress::Ready(access)) => return Ok(access),
                 Ok(Progress::Waiting { namespace, again }) if Instant::now() < until => {
                     let at = until.min(Instant::now() + again);

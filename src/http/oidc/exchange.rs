@@ -29,24 +29,24 @@ pub(super) async fn exchange(
         return Err(Error::Code);
     }
     let id = config.client_id.as_str();
-    let mut form = Serializer::new(String::new());
-    form.append_pair("grant_type", "authorization_code")
-        .append_pair("code", code)
-        .append_pair("redirect_uri", config.callback_url.as_str())
-        .append_pair("code_verifier", verifier.expose_secret());
+    let mut pairs = vec![
+        ("grant_type", "authorization_code"),
+        ("code", code),
+        ("redirect_uri", config.callback_url.as_str()),
+        ("code_verifier", verifier.expose_secret()),
+    ];
     let mut request = Request::builder()
         .method(Method::POST)
         .header(CONTENT_TYPE, "application/x-www-form-urlencoded");
     match config.client_secret.as_ref().map(SecretString::expose_secret) {
         Some(secret) if document.secret_in_form => {
-            form.append_pair("client_id", id).append_pair("client_secret", secret);
+            pairs.extend([("client_id", id), ("client_secret", secret)]);
         }
         Some(secret) => request = request.header(AUTHORIZATION, basic(id, secret)),
-        None => {
-            form.append_pair("client_id", id);
-        }
+        None => pairs.push(("client_id", id)),
     }
-    let answer = transport.call(&document.token, request, form.finish().into()).await;
+    let form = Serializer::new(String::new()).extend_pairs(pairs).finish();
+    let answer = transport.call(&document.token, request, form.into()).await;
     let answer = answer.map_err(|err| match err {
         Failure::TooLarge(_) => Error::TokenAnswer { problem: err.to_string() },
         _ => Error::Exchange { problem: err.to_string() },

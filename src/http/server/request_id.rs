@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Names one request in the answer (`x-request-id`), in the log and in the audit. Always ours: one that
 /// the client sends is ignored, since it could be the id of another request, or anything else. Handlers
 /// find it as an extension of the request.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct RequestId(Arc<str>);
 
 impl RequestId {
