@@ -7,7 +7,7 @@ use kube_bind_backend::http::server::quiet_panics;
 use kube_bind_backend::{app, init};
 use tracing_subscriber::EnvFilter;
 
-fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     // One library for all TLS; a second call could only find the same one.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let command = cli::parse();

@@ -24,6 +24,11 @@ const RUN: Duration = Duration::from_mins(2);
 /// For an HTTP answer.
 const ANSWER: Duration = Duration::from_secs(5);
 
+/// What is tested.
+const PRODUCT: &str = "backend";
+/// The same, with an embedded issuer that does wrong on demand: for backends that run with it.
+const WITH_KNOBS: &str = "backend-with-issuer-knobs";
+
 /// A backend. Dropping it kills the process.
 #[derive(Debug)]
 pub struct Backend {
@@ -50,7 +55,10 @@ impl Backend {
         name: &str,
         flags: impl IntoIterator<Item = A>,
     ) -> Result<Self> {
-        let mut spec = Spec::new(name, binary()?, dirs::run()?);
+        let flags: Vec<OsString> = flags.into_iter().map(Into::into).collect();
+        let embedded = flags.iter().any(|flag| flag == "--oidc-type=embedded");
+        let program = if embedded { WITH_KNOBS } else { PRODUCT };
+        let mut spec = Spec::new(name, binary(program)?, dirs::run()?);
         spec = spec.arg("--listen-address=127.0.0.1:0").args(flags);
         spec.env.push(("RUST_BACKTRACE".into(), "1".into()));
         let (process, address) = listen(&spec).await?;
@@ -64,7 +72,7 @@ impl Backend {
         name: &str,
         flags: impl IntoIterator<Item = A>,
     ) -> Result<(Option<i32>, String)> {
-        let spec = Spec::new(name, binary()?, dirs::run()?).args(flags);
+        let spec = Spec::new(name, binary(PRODUCT)?, dirs::run()?).args(flags);
         let mut process = Process::start(&spec).await?;
         let status = process.wait(RUN).await?;
         Ok((status.code(), process.output()?))
@@ -95,24 +103,20 @@ impl Backend {
         self.process.pause(paused).await
     }
 
-    /// Waits until `/readyz` answers 200.
+    /// Waits until `/readyz` answers 200, at the address of `--admin-address` where there is one.
     pub async fn ready(&self) -> Result<()> {
-        let ready =
-            eventually("/readyz to answer 200", START, async || match self.get("/readyz").await {
-                Ok((200, _)) => Ok(()),
-                Ok((code, body)) => Err(format!("{code} {}", body.trim())),
-                Err(error) => Err(format!("{error:#}")),
-            });
-        ready.await.map_err(|error| self.process.fail(error))
-    }
-
-    /// Waits until `/readyz` at the address of `--admin-address` answers 200.
-    pub async fn ready_at_admin(&self) -> Result<()> {
-        let ready = eventually("/readyz of the admin address", START, async || {
-            match self.get_admin("/readyz").await {
-                Ok((200, _)) => Ok(()),
-                other => Err(format!("{other:?}")),
-            }
+        let admin = self
+            .spec
+            .args
+            .iter()
+            .any(|arg| arg.to_str().is_some_and(|arg| arg.starts_with("--admin-address=")));
+        let get = async || {
+            if admin { self.get_admin("/readyz").await } else { self.get("/readyz").await }
+        };
+        let ready = eventually("/readyz to answer 200", START, async || match get().await {
+            Ok((200, _)) => Ok(()),
+            Ok((code, body)) => Err(format!("{code} {}", body.trim())),
+            Err(error) => Err(format!("{error:#}")),
         });
         ready.await.map_err(|error| self.process.fail(error))
     }
@@ -206,9 +210,9 @@ async fn get(address: SocketAddr, path: &str) -> Result<(u16, String)> {
     Ok((code.parse()?, body.to_owned()))
 }
 
-/// `BACKEND_BIN`, else the binary that cargo put beside the tests.
-fn binary() -> Result<PathBuf> {
-    if let Some(path) = env::var_os("BACKEND_BIN") {
+/// `BACKEND_BIN` for the product, else the binary that cargo put beside the tests.
+fn binary(program: &str) -> Result<PathBuf> {
+    if let Some(path) = env::var_os("BACKEND_BIN").filter(|_| program == PRODUCT) {
         return Ok(path.into());
     }
     let test = env::current_exe()?;
@@ -216,14 +220,14 @@ fn binary() -> Result<PathBuf> {
     let beside = test.parent().context("a program outside target/")?;
     let deps = beside.file_name().is_some_and(|name| name == "deps");
     let profile = if deps { beside.parent() } else { Some(beside) };
-    let binary = profile.context("a test outside target/")?.join("backend");
-    let built = fs::metadata(&binary).and_then(|data| data.modified()).with_context(|| {
-        format!("{} is missing: run scripts/test, or cargo build --bin backend", binary.display())
-    })?;
+    let binary = profile.context("a test outside target/")?.join(program);
+    let built = fs::metadata(&binary)
+        .and_then(|data| data.modified())
+        .with_context(|| format!("{} is missing: run scripts/test", binary.display()))?;
     let (newest, source) = newest_source(&dirs::project().join("src"))?;
     if newest > built {
         let (binary, source) = (binary.display(), source.display());
-        bail!("{binary} is older than {source}: run scripts/test, or cargo build --bin backend");
+        bail!("{binary} is older than {source}: run scripts/test");
     }
     Ok(binary)
 }

@@ -31,6 +31,7 @@ pub mod object;
 pub mod process;
 pub mod provider;
 pub mod service;
+pub mod site;
 pub mod snapshot;
 pub mod stack;
 pub mod tools;

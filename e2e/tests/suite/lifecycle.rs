@@ -264,7 +264,7 @@ async fn health() -> Result<()> {
     for path in ["/livez", "/readyz", "/metrics"] {
         ensure!(backend.get(path).await?.0 == 404, "{path} is still at the listen address");
     }
-    backend.ready_at_admin().await?;
+    backend.ready().await?;
     for path in ["/healthz", "/livez", "/metrics"] {
         let (code, body) = backend.get_admin(path).await?;
         ensure!(code == 200, "{path} at the admin address: {code} {body}");

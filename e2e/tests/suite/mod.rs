@@ -7,6 +7,7 @@ mod crash;
 mod exports;
 mod faults;
 mod harness;
+mod http;
 mod init;
 mod lifecycle;
 mod messages;
@@ -30,6 +31,7 @@ pub(crate) fn tests() -> Vec<Test> {
         crash::tests(),
         exports::tests(),
         faults::tests(),
+        http::tests(),
         init::tests(),
         lifecycle::tests(),
         messages::tests(),
