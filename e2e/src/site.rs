@@ -150,12 +150,12 @@ impl Visitor {
     }
 
     /// A request to a path (or a whole URL), with what a page of ours would add.
-    pub fn request(&self, method: Method, path: &str) -> Result<RequestBuilder> {
+    pub fn request(&self, method: &Method, path: &str) -> Result<RequestBuilder> {
         let url = self.base.join(path)?;
         let mut request = self.client.request(method.clone(), url);
         if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
-        } else if method != Method::GET {
+        } else if *method != Method::GET {
             request = request.header("sec-fetch-site", "same-origin");
         }
         Ok(request)
@@ -168,17 +168,17 @@ impl Visitor {
 
     /// GET.
     pub async fn get(&self, path: &str) -> Result<Answer> {
-        self.send(self.request(Method::GET, path)?).await
+        self.send(self.request(&Method::GET, path)?).await
     }
 
     /// GET under another name of the server.
     pub async fn get_as(&self, path: &str, host: &str) -> Result<Answer> {
-        self.send(self.request(Method::GET, path)?.header(HOST, host)).await
+        self.send(self.request(&Method::GET, path)?.header(HOST, host)).await
     }
 
     /// POST of JSON.
     pub async fn post(&self, path: &str, body: &Value) -> Result<Answer> {
-        self.send(self.request(Method::POST, path)?.json(body)).await
+        self.send(self.request(&Method::POST, path)?.json(body)).await
     }
 
     /// Begins a login: the answer of `/api/authorize`.

@@ -9,7 +9,7 @@
 //!
 //! Every answer of a route of `tenant` comes after the same three questions: who is it (a token or a
 //! cookie), which cluster is it about (the one of the login), and may the user do this there (a
-//! SubjectAccessReview).
+//! `SubjectAccessReview`).
 
 mod call;
 mod login;

@@ -126,7 +126,8 @@ impl Api {
             },
         };
         let scope = if given.is_empty() { Scope::Only } else { Scope::Cluster(given) };
-        let shown = self.sessions.authenticate(&call.headers, scope).await.map_err(refused)?;
+        let shown =
+            self.sessions.authenticate(&call.headers, scope).await.map_err(|err| refused(&err))?;
         let user = shown.session.user;
         entry.issuer = Some(user.issuer.clone());
         entry.subject = Some(user.subject.clone());
@@ -265,9 +266,8 @@ impl Api {
         };
         entry.namespace = Some(namespace);
         let access = self.binds.again(&cluster, &caller, &call.id).await?;
-        let applied =
-            applier.apply(target, &access.kubeconfig).await.map_err(|err| unapplied(&err))?;
-        Ok(Json(applied).into_response())
+        let done = applier.apply(target, &access.kubeconfig).await;
+        Ok(Json(done.map_err(|err| unapplied(&err))?).into_response())
     }
 }
 
@@ -276,10 +276,10 @@ fn limited(buckets: &Buckets, caller: &Caller) -> Result<(), ApiError> {
 }
 
 /// An error of the sessions as the contract's 401, or whatever else it is.
-fn refused(err: sessions::Error) -> ApiError {
+fn refused(err: &sessions::Error) -> ApiError {
     match err.details() {
         Some(details) => ApiError::unauthenticated("Authentication required").with_details(details),
-        None => from_sessions(&err),
+        None => from_sessions(err),
     }
 }
 

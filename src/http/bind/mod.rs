@@ -302,7 +302,7 @@ fn request_spec(template: &ApiServiceExportTemplate) -> ApiServiceExportRequestS
         resources: offered.resources.clone(),
         permission_claims: offered.permission_claims.clone(),
         namespaces: offered.namespaces.clone(),
-        schema_update_policy: offered.schema_update_policy.clone(),
+        schema_update_policy: offered.schema_update_policy,
     }
 }
 
