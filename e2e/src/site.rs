@@ -1,6 +1,6 @@
 //! A backend with its HTTP API, and visitors that come to it as browsers and `kubectl bind` do.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
@@ -128,10 +128,15 @@ impl Answer {
 impl Visitor {
     /// Of the server at this address.
     pub fn new(base: &str) -> Result<Self> {
+        Self::from(base, Ipv4Addr::UNSPECIFIED)
+    }
+
+    /// One that comes from an address of this machine.
+    pub fn from(base: &str, address: Ipv4Addr) -> Result<Self> {
         let client = Client::builder()
             .cookie_store(true)
             .redirect(Policy::none())
-            .pool_max_idle_per_host(0)
+            .local_address(IpAddr::from(address))
             .build()?;
         Ok(Self { base: Url::parse(base)?, client, token: None })
     }

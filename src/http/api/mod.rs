@@ -93,7 +93,7 @@ impl Default for Gates {
         };
         Self {
             login: rate(300, Duration::from_millis(50)),
-            read: rate(1000, Duration::from_millis(5)),
+            read: rate(2000, Duration::from_millis(1)),
             bind: rate(300, Duration::from_millis(100)),
         }
     }

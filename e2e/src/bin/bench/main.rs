@@ -9,6 +9,7 @@
 mod figures;
 mod flood;
 mod floor;
+mod http;
 mod load;
 mod restart;
 mod run;
@@ -39,6 +40,9 @@ struct Options {
     /// Instead: 500 binds at once in 20 workspaces, in quiet and while another workspace floods.
     #[arg(long)]
     flood: bool,
+    /// Instead: the HTTP API.
+    #[arg(long)]
+    http: bool,
     /// Also write the figures to this file, as JSON.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -85,6 +89,9 @@ fn main() -> Result<()> {
 async fn measure(options: &Options) -> Result<Vec<Report>> {
     if options.flood {
         return Ok(vec![flood::measure().await?]);
+    }
+    if options.http {
+        return Ok(vec![http::measure().await?]);
     }
     let mut reports = Vec::new();
     for setting in [Setting::Cluster, Setting::Namespaced] {
