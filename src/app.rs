@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::api::claims::{CLAIMS, Claim};
-use crate::cli::{Config, ProviderKind, SchemaSource};
+use crate::cli::{Config, IssuerConfig, ProviderKind, SchemaSource};
 use crate::controllers::{Context, Controllers, ExportSettings, Subjects};
 use crate::http::front::{self as http_front, Front};
 use crate::kinds::Kinds;
@@ -88,7 +88,13 @@ pub async fn run(config: Config) -> Result<(), Error> {
         None => None,
     };
     let client_config = kube_config(&config).await?;
-    let metrics = Arc::new(Metrics::default());
+    let mut metrics = Metrics::default();
+    if let Some(front) = &config.front {
+        let embedded = i64::from(front.oidc.issuer == IssuerConfig::Embedded);
+        let help = "1 where everybody is logged in without a password (--oidc-type=embedded)";
+        metrics.fact("embedded_oidc", help, embedded);
+    }
+    let metrics = Arc::new(metrics);
     let kinds = Arc::new(Kinds::new(match config.schema_source {
         SchemaSource::CustomResourceDefinitions => SourceKind::CustomResourceDefinitions,
         SchemaSource::ApiResourceSchemas => SourceKind::ApiResourceSchemas,

@@ -57,12 +57,6 @@ impl Clusters {
             "The cluster of the provider cannot be reached; try again in a minute",
         )
     }
-
-    /// What somebody is told who may do nothing in a cluster and has not been able to before.
-    #[must_use]
-    pub fn denied(&self, user: &str) -> ApiError {
-        if self.named { unknown() } else { forbidden(user) }
-    }
 }
 
 /// The one answer for a cluster that does not exist, is not served, or is nobody's business.
@@ -74,14 +68,25 @@ pub fn unknown() -> ApiError {
     )
 }
 
+/// What the contract says of every refusal.
+const FORBIDDEN: &str = "Cluster authorization failed. Missing required permissions in the cluster to \
+                         access bindings.";
+
+/// The credential is for another cluster than the request names.
+#[must_use]
+pub fn other() -> ApiError {
+    ApiError::forbidden(FORBIDDEN).with_details(
+        "this login is for another cluster; log in for the one that you name, with kubectl bind login \
+         --cluster",
+    )
+}
+
 /// The cluster is known to the user, but it may not do this.
 #[must_use]
 pub fn forbidden(user: &str) -> ApiError {
     // Names have no control characters, but any length.
     let user: String = user.chars().take(200).collect();
-    let message = "Cluster authorization failed. Missing required permissions in the cluster to \
-                   access bindings.";
-    ApiError::forbidden(message).with_details(format!(
+    ApiError::forbidden(FORBIDDEN).with_details(format!(
         "bind.kube-bind.io is forbidden: user {user:?} is not authorized to bind resources. Ask the provider \
          to start the backend with --oidc-allowed-users={user} or --oidc-allowed-groups=<group> (user must \
          be in one of the allowed groups), or to grant the verb bind by RBAC."

@@ -110,6 +110,13 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// Adds something that stays as it is for the life of the process, such as how it was configured.
+    pub fn fact(&mut self, name: &'static str, help: &'static str, value: i64) {
+        let gauge = Gauge::<i64>::default();
+        gauge.set(value);
+        self.registry.register(name, help, gauge);
+    }
+
     /// Counts one request; code 0 means that no answer came.
     pub(super) fn request(&self, method: &Method, code: u16) {
         let labels = RequestLabels { method: method.to_string(), code: code.to_string() };

@@ -19,7 +19,7 @@ use crate::http::audit::{Action, Entry};
 use crate::http::bind::{Asked, Bind};
 use crate::http::caller::Caller;
 use crate::http::catalogue;
-use crate::http::clusters::{forbidden, unknown};
+use crate::http::clusters::{forbidden, other, unknown};
 use crate::http::consumer_status::ConsumerStatus;
 use crate::http::error::{ApiError, Code};
 use crate::http::json;
@@ -138,7 +138,7 @@ impl Api {
         match asked {
             Some(asked) => {
                 if asked? != cluster {
-                    return Err(forbidden(&user.username));
+                    return Err(other());
                 }
             }
             // The page may leave it out, kubectl bind never does (contract http.md 4.4).
