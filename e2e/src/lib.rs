@@ -34,5 +34,6 @@ pub mod service;
 pub mod site;
 pub mod snapshot;
 pub mod stack;
+pub mod switch;
 pub mod tools;
 pub mod wait;

@@ -236,6 +236,34 @@ impl Visitor {
         self.get(back.target()?.as_str()).await
     }
 
+    /// From the answer of `/api/authorize` through the forms of a real identity provider, to where the browser comes back
+    /// to us: the URL of the callback, which nobody has called yet.
+    pub async fn through_forms(&self, started: &Answer, user: &str) -> Result<Url> {
+        let mut at = started.target()?;
+        let issuer = at.clone();
+        for _ in 0..FORMS {
+            let mut answer = self.get(at.as_str()).await?;
+            if answer.status == 200 {
+                let action = quoted(&answer.body, "action=").context("a page without a form")?;
+                let sent: &[(&str, &str)] = if answer.body.contains("name=\"login\"") {
+                    &[("login", user), ("password", "any")]
+                } else {
+                    &[("decision", "continue")]
+                };
+                let request = self.client.post(at.join(action)?).form(sent);
+                answer = self.send(request).await?;
+            }
+            let location = answer.location.as_deref();
+            let location =
+                location.with_context(|| format!("neither form nor redirect: {answer:?}"))?;
+            at = at.join(location)?;
+            if at.origin() != issuer.origin() {
+                return Ok(at);
+            }
+        }
+        anyhow::bail!("the identity provider leads nowhere; last to {at}")
+    }
+
     /// Logs in as `kubectl bind login` does; gives a visitor that shows the token.
     pub async fn login_cli(&self, cluster: &str, user: &str) -> Result<Self> {
         let mut parameters =
@@ -248,6 +276,14 @@ impl Visitor {
         let token = end.parameter("access_token")?;
         self.with_token(&token.with_context(|| format!("no token: {end:?}"))?)
     }
+}
+
+/// Steps of a login at an identity provider, at most.
+const FORMS: usize = 12;
+
+/// The value of an attribute.
+fn quoted<'a>(html: &'a str, attribute: &str) -> Option<&'a str> {
+    html.split_once(&format!("{attribute}\""))?.1.split_once('"').map(|(value, _)| value)
 }
 
 /// The body of a bind as `kubectl bind` sends it.
