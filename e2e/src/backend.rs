@@ -50,10 +50,29 @@ impl Backend {
         Ok(backend)
     }
 
+    /// As [`Backend::start`], with variables in its environment.
+    pub async fn start_with<A: Into<OsString>>(
+        name: &str,
+        flags: impl IntoIterator<Item = A>,
+        env: &[(&str, &str)],
+    ) -> Result<Self> {
+        let backend = Self::launch_with(name, flags, env).await?;
+        backend.ready().await?;
+        Ok(backend)
+    }
+
     /// As [`Backend::start`], but waits only until it listens: for a backend that is not ready yet.
     pub async fn launch<A: Into<OsString>>(
         name: &str,
         flags: impl IntoIterator<Item = A>,
+    ) -> Result<Self> {
+        Self::launch_with(name, flags, &[]).await
+    }
+
+    async fn launch_with<A: Into<OsString>>(
+        name: &str,
+        flags: impl IntoIterator<Item = A>,
+        env: &[(&str, &str)],
     ) -> Result<Self> {
         let flags: Vec<OsString> = flags.into_iter().map(Into::into).collect();
         let embedded = flags.iter().any(|flag| flag == "--oidc-type=embedded");
@@ -62,6 +81,7 @@ impl Backend {
         let mut spec = Spec::new(name, binary(program)?, dirs::run()?);
         spec = spec.arg("--listen-address=127.0.0.1:0").args(flags);
         spec.env.push(("RUST_BACKTRACE".into(), "1".into()));
+        spec.env.extend(env.iter().map(|(name, value)| ((*name).to_owned(), value.into())));
         let (process, address) = listen(&spec).await?;
         Ok(Self { spec, process, address })
     }

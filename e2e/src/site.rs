@@ -1,6 +1,6 @@
 //! A backend with its HTTP API, and visitors that come to it as browsers and `kubectl bind` do.
 
-use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, ensure};
@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use crate::kcp::Kcp;
+use crate::process::free_port;
 use crate::provider::Provider;
 use crate::stack;
 
@@ -24,11 +25,6 @@ pub struct Site {
     pub provider: Provider,
     /// Where it is reached, `http://127.0.0.1:<port>`.
     pub base: String,
-}
-
-/// A free port of this machine. Another process could take it before the backend does; none here picks ports like that.
-pub fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
 /// The flags of the HTTP API with the embedded issuer at a port.

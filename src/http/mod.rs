@@ -28,6 +28,7 @@ pub mod front;
 pub mod json;
 pub mod konnector;
 pub mod limits;
+mod locks;
 pub mod oidc;
 pub mod params;
 pub mod reviews;

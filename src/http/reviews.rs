@@ -10,6 +10,7 @@ use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec,
 };
 
+use super::locks::Locks;
 use crate::api::keys;
 use crate::runtime::cluster::ClusterId;
 use crate::runtime::error::CallError;
@@ -54,6 +55,7 @@ type Key = [u8; 32];
 #[derive(Default)]
 pub struct Reviews {
     allowed: Mutex<Allowed>,
+    asking: Locks<Key>,
 }
 
 #[derive(Default)]
@@ -94,6 +96,11 @@ impl Reviews {
         what: What<'_>,
     ) -> Result<bool, CallError> {
         let key = key(&cluster.id, user, groups, what);
+        if self.lock().knows(&key, Instant::now()) {
+            return Ok(true);
+        }
+        // Of many equal questions at once one is asked.
+        let _turn = self.asking.turn(key).await;
         if self.lock().knows(&key, Instant::now()) {
             return Ok(true);
         }

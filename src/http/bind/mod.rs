@@ -7,7 +7,6 @@
 
 mod asked;
 mod changes;
-mod locks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,10 +23,10 @@ use tokio_util::task::TaskTracker;
 pub use asked::Asked;
 pub use changes::Changes;
 use changes::Waiting;
-use locks::Locks;
 
 use super::caller::Caller;
 use super::error::{ApiError, Code};
+use super::locks::Locks;
 use super::server::RequestId;
 use crate::api::keys;
 use crate::api::v1alpha2::{
@@ -37,6 +36,7 @@ use crate::api::v1alpha2::{
 use crate::consumer::onboarding::{Binder, Consumer, Refusal};
 use crate::kinds::Kinds;
 use crate::onboarding::{self, Access, Onboarding, Progress};
+use crate::runtime::cluster::ClusterId;
 use crate::runtime::error::{CallError, Cause, Retry};
 use crate::runtime::fleet::Cluster;
 
@@ -81,7 +81,8 @@ pub struct Binds {
     kinds: Arc<Kinds>,
     onboarding: Arc<Onboarding>,
     changes: Changes,
-    locks: Locks,
+    /// By cluster and identity. Between processes the API server decides.
+    locks: Locks<(ClusterId, String)>,
     places: Arc<Semaphore>,
     tasks: TaskTracker,
 }
@@ -167,7 +168,7 @@ impl Binds {
         until: Instant,
         id: &RequestId,
     ) -> Result<Access, ApiError> {
-        let turn = self.locks.turn(&cluster.id, consumer.identity);
+        let turn = self.locks.turn((cluster.id.clone(), consumer.identity.to_owned()));
         let Ok(_turn) = tokio::time::timeout_at(until, turn).await else {
             return Err(ApiError::busy());
         };
