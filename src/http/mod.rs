@@ -6,3 +6,5 @@
 //! | `oidc` | the relying party, and the issuer for development |
 //! | `sessions` | logins under way, sessions, CLI tokens, and where they are kept |
 //! | `apply` | a binding carried to the consumer's cluster |
+
+pub mod sessions;
