@@ -48,14 +48,11 @@ impl Cookies {
     /// What the session's cookie is called for a cluster; empty for the backend's own.
     pub(super) fn session_name(self, cluster: &str) -> Result<String, Error> {
         let base = self.base();
-        if cluster.is_empty() {
-            return Ok(base);
+        match cluster {
+            "" => Ok(base),
+            cluster if fits(cluster) => Ok(format!("{base}-{cluster}")),
+            _ => Err(Error::ClusterName),
         }
-        let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-        if cluster.len() > MAX_CLUSTER || !cluster.bytes().all(fits) {
-            return Err(Error::ClusterName);
-        }
-        Ok(format!("{base}-{cluster}"))
     }
 
     /// What the login's cookie is called: with a dot, so that no cluster's name leads here.
@@ -115,6 +112,12 @@ impl Cookies {
     }
 }
 
+/// Whether the name of a cluster can be part of a cookie's.
+fn fits(cluster: &str) -> bool {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    !cluster.is_empty() && cluster.len() <= MAX_CLUSTER && cluster.bytes().all(fits)
+}
+
 /// The cookies of a request that begin with the session's name, in order, with those that occur twice.
 pub(super) struct Jar<'a> {
     base: String,
@@ -153,7 +156,7 @@ impl<'a> Jar<'a> {
     pub(super) fn session_names(&self) -> Vec<&'a str> {
         let of_session = |name: &str| {
             name.strip_prefix(self.base.as_str())
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+                .is_some_and(|rest| rest.is_empty() || rest.strip_prefix('-').is_some_and(fits))
         };
         let mut names: Vec<&str> =
             self.ours.iter().map(|(name, _)| *name).filter(|name| of_session(name)).collect();

@@ -22,6 +22,10 @@ const LOGIN_LIFETIME: Duration = Duration::from_mins(10);
 /// The most text that a client may leave with a login, in bytes.
 const MAX_LOGIN: usize = 1536;
 
+/// The most sessions that one logout ends: a request can show hundreds of cookies, a browser has one
+/// for each cluster that its user works with.
+const MAX_ENDED: usize = 32;
+
 /// How sessions are.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -202,13 +206,14 @@ impl Sessions {
             Some(cluster) => vec![self.cookies.session_name(cluster)?],
             None => jar.session_names().into_iter().map(str::to_owned).collect(),
         };
+        names.truncate(MAX_ENDED);
         if names.is_empty() {
             names.push(self.cookies.session_name("")?);
         }
         // A cookie that is there twice, too: both sessions end.
         let values = names.iter().flat_map(|name| jar.all(name));
         let mut hashes: Vec<HandleHash> =
-            values.filter_map(Handle::parse).map(|handle| handle.hash()).collect();
+            values.take(MAX_ENDED).filter_map(Handle::parse).map(|handle| handle.hash()).collect();
         if let Ok(Some(token)) = bearer::token(headers)
             && let Ok(verified) = self.tokens.verify(token, (self.clock)())
         {

@@ -29,6 +29,7 @@ mod tests;
 mod token;
 mod types;
 
+pub use super::external_url::ClientType;
 pub use error::{Class, Error, Refusal};
 pub use facade::{Authenticated, Config, Credential, Granted, LoggedOut, Scope, Sessions};
 pub use handle::{Handle, HandleHash};

@@ -15,15 +15,15 @@ use super::super::handle::HandleHash;
 use super::super::types::{LoginState, Session};
 use super::{Record, StoreError};
 
-/// Bytes of logins under way: some ten thousand.
-const LOGINS: usize = 8 * 1024 * 1024;
+/// Bytes of logins under way: some six thousand.
+const LOGINS: usize = 6 * 1024 * 1024;
 
 /// Bytes of sessions: some fifty thousand with a few groups each.
 const SESSIONS: usize = 64 * 1024 * 1024;
 
 /// What an entry takes besides its text, in bytes: the value, its places in both indexes, what an
 /// allocation adds.
-const OVERHEAD: usize = 512;
+const OVERHEAD: usize = 768;
 
 /// The store in this process.
 pub struct Memory {
@@ -51,8 +51,7 @@ impl Memory {
 
     pub(super) fn add_login(&self, hash: HandleHash, login: &LoginState) -> Result<(), StoreError> {
         let mut tables = self.tables();
-        let room = tables.logins.room(login, (self.clock)());
-        if !room {
+        if !tables.logins.room(login, (self.clock)()) {
             tables.logins.make_room(login);
         }
         tables.logins.add(hash, login)
