@@ -7,33 +7,45 @@ const KEPT = ["cluster_id", "session_id", "consumer_id", "redirect_url"];
 const STORE = "kube-bind-parameters";
 // What the backend may take for a bind (60 s) and the way there and back.
 const PATIENCE = 70_000;
+// Where `kubectl bind` listens; the response that goes there holds a credential. The backend checks it too.
+const KUBECTL = /^http:\/\/(127\.0\.0\.1|\[::1\]):[1-9][0-9]*\/callback$/;
 
 const $ = (id) => document.getElementById(id);
+
+/** What was kept before a login, or nothing. */
+function kept() {
+  try {
+    return JSON.parse(sessionStorage.getItem(STORE)) ?? {};
+  } catch {
+    // Storage may be off or hold nothing of ours: the page works without.
+    return {};
+  }
+}
+
+const before = kept();
+// Back from the login that was kept, and not from one that was given up.
+const cameBack = before.login !== undefined && new URLSearchParams(location.search).get("session_id") === before.login;
 
 /** The parameters of this page; those from before the login where it came back from there. */
 function parameters() {
   const here = new URLSearchParams(location.search);
-  let kept = {};
-  try {
-    kept = JSON.parse(sessionStorage.getItem(STORE)) ?? {};
-  } catch {
-    // Storage may be off or hold nothing of ours: the page works without.
-  }
-  const back = kept.under_way === true;
   const found = {};
   for (const name of KEPT) {
-    const value = here.get(name) ?? (back ? kept[name] : null);
+    const value = here.get(name) ?? (cameBack ? before[name] : null);
     if (typeof value === "string" && value !== "") found[name] = value;
   }
+  if (!KUBECTL.test(found.redirect_url ?? "")) delete found.redirect_url;
   return found;
 }
 
 const given = parameters();
+// In the address they outlast a reload.
+if (cameBack) history.replaceState(null, "", `${location.pathname}${query(...KEPT)}`);
 
-/** Remembers the parameters over a login. */
-function keep(underWay) {
+/** Remembers the parameters over the login with this id. */
+function keep(login) {
   try {
-    sessionStorage.setItem(STORE, JSON.stringify({ ...given, under_way: underWay }));
+    sessionStorage.setItem(STORE, JSON.stringify({ ...given, login }));
   } catch {
     // As above.
   }
@@ -84,6 +96,11 @@ function say(text) {
   $("status").textContent = text;
 }
 
+/** Where a click has hidden what had the focus, the keyboard goes on from here. */
+function goOn(heading) {
+  $(heading).focus();
+}
+
 function complain(problem) {
   const place = $("problem");
   place.replaceChildren();
@@ -95,6 +112,7 @@ function complain(problem) {
     line.textContent = text;
     place.append(line);
   }
+  place.scrollIntoView({ block: "nearest" });
 }
 
 /** Shows what went wrong; without a session there is only one thing to do. */
@@ -103,14 +121,22 @@ function failed(problem) {
     offerLogin();
     return;
   }
+  // There is a session, of somebody who may do nothing here: another user may.
+  if (problem.code === "AUTHORIZATION_FAILED") $("logout").hidden = false;
   say("");
   complain(problem);
 }
 
+/** An id for a login. `crypto.randomUUID` is not there over plain HTTP. */
+function newId() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
 function offerLogin() {
+  const id = given.session_id ?? newId();
   const here = `${location.origin}${location.pathname}`;
   const search = new URLSearchParams({
-    session_id: given.session_id ?? crypto.randomUUID(),
+    session_id: id,
     redirect_url: here,
     cluster_id: given.cluster_id ?? "",
     client_type: "ui",
@@ -118,7 +144,7 @@ function offerLogin() {
   if (given.consumer_id) search.set("consumer_id", given.consumer_id);
   const link = $("login-link");
   link.href = `./api/authorize?${search}`;
-  link.onclick = () => keep(true);
+  link.onclick = () => keep(id);
   show("login");
   complain(null);
   say("You are not logged in.");
@@ -130,19 +156,27 @@ function resourceText(resource) {
   return `${resource.resource}${group}${versions ? ` (${versions})` : ""}`;
 }
 
+/** A name for a binding: that of the template, as far as it is a DNS label. */
+function suggested(name) {
+  return name.toLowerCase().replaceAll(/[^a-z0-9]+/g, "-").slice(0, 63).replaceAll(/^-|-$/g, "");
+}
+
 function card(template) {
   const item = $("template-card").content.firstElementChild.cloneNode(true);
   const name = template.metadata.name;
   item.dataset.template = name;
   item.querySelector("h3").textContent = name;
-  item.querySelector(".description").textContent = template.spec.description ?? "";
+  const description = item.querySelector(".description");
+  description.textContent = template.spec.description ?? "";
+  description.hidden = description.textContent === "";
   item.querySelector(".resources").textContent = (template.spec.resources ?? []).map(resourceText).join("; ");
   const claims = (template.spec.permissionClaims ?? []).map(resourceText).join("; ");
   item.querySelector(".claims").textContent = claims;
   item.querySelector(".claims").hidden = claims === "";
   item.querySelector(".claims-title").hidden = claims === "";
   const form = item.querySelector("form");
-  form.elements.name.value = name.slice(0, 63).replaceAll(".", "-");
+  form.elements.name.value = suggested(name);
+  form.elements.name.setAttribute("aria-label", `Name of the binding of ${name}`);
   form.querySelector("button").setAttribute("aria-label", `Bind ${name}`);
   form.onsubmit = (event) => {
     event.preventDefault();
@@ -160,7 +194,9 @@ function list(templates, collections) {
     const chosen = collections.find((collection) => collection.metadata.name === choice.value);
     const names = chosen && new Set((chosen.spec.templates ?? []).map((template) => template.name));
     const shown = templates.filter((template) => !names || names.has(template.metadata.name));
-    $("collection-text").textContent = chosen?.spec.description ?? "";
+    const text = $("collection-text");
+    text.textContent = chosen?.spec.description ?? "";
+    text.hidden = text.textContent === "";
     $("templates").replaceChildren(...shown.map(card));
     $("nothing").hidden = shown.length > 0;
     say(shown.length === 1 ? "1 API." : `${shown.length} APIs.`);
@@ -178,12 +214,18 @@ async function catalogue() {
   list(templates.items ?? [], collections.items ?? []);
 }
 
+let binding = false;
+
 async function bind(form, template) {
+  if (binding) return;
+  binding = true;
   const button = form.querySelector("button");
   const name = form.elements.name.value;
   complain(null);
   say(`Binding ${name}. This takes a few seconds.`);
-  button.disabled = true;
+  // Not `disabled`, which would take the focus away.
+  button.setAttribute("aria-disabled", "true");
+  button.textContent = "Binding";
   try {
     const body = {
       metadata: { name },
@@ -196,21 +238,24 @@ async function bind(form, template) {
     finish(await call(`bind${query("cluster_id", "consumer_id")}`, body));
   } catch (problem) {
     failed(problem);
+    if (problem.code === "AUTHENTICATION_FAILED") goOn("login-title");
   } finally {
-    button.disabled = false;
+    binding = false;
+    button.removeAttribute("aria-disabled");
+    button.textContent = "Bind";
   }
 }
 
-/** The response as base64 of its UTF-8. */
+/** The response as base64 of its UTF-8, in the alphabet for URLs: that is what `kubectl bind` decodes. */
 function encoded(response) {
   const bytes = new TextEncoder().encode(JSON.stringify(response));
   let binary = "";
   for (const byte of bytes) binary += String.fromCharCode(byte);
-  return btoa(binary);
+  return btoa(binary).replaceAll("+", "-").replaceAll("/", "_");
 }
 
 function finish(response) {
-  // `kubectl bind` waits on this machine. The backend has opened this page only if the address is a loopback one.
+  // `kubectl bind` waits on this machine.
   if (given.redirect_url) {
     const back = new URL(given.redirect_url);
     if (given.session_id) back.searchParams.set("session_id", given.session_id);
@@ -231,7 +276,7 @@ function finish(response) {
     .join("\n");
   show("result");
   say("Bound.");
-  $("result-title").focus();
+  goOn("result-title");
 }
 
 $("copy").onclick = async () => {
@@ -244,19 +289,26 @@ $("copy").onclick = async () => {
   }
 };
 
-$("again").onclick = () => catalogue().catch(failed);
+$("again").onclick = async () => {
+  try {
+    await catalogue();
+    goOn("catalogue-title");
+  } catch (problem) {
+    failed(problem);
+  }
+};
 
 $("logout").onclick = async () => {
   try {
     await call(`logout${query("cluster_id")}`, {});
     offerLogin();
+    goOn("login-title");
   } catch (problem) {
     failed(problem);
   }
 };
 
 async function start() {
-  const back = location.search.includes("session_id=") && given.redirect_url !== undefined;
   try {
     const provider = await call("exports");
     if (provider.providerPrettyName) {
@@ -264,22 +316,14 @@ async function start() {
       document.title = `${provider.providerPrettyName}: bind an API`;
     }
     await call(`ping${query("cluster_id")}`);
-    keep(false);
+    $("logout").hidden = false;
     await catalogue();
   } catch (problem) {
     // Who comes from kubectl bind wants to log in; once, so that a refusal is seen.
-    const first = problem.code === "AUTHENTICATION_FAILED" && back && !cameBack;
+    const first = problem.code === "AUTHENTICATION_FAILED" && given.redirect_url !== undefined && !cameBack;
     failed(problem);
     if (first) $("login-link").click();
   }
 }
-
-const cameBack = (() => {
-  try {
-    return JSON.parse(sessionStorage.getItem(STORE))?.under_way === true;
-  } catch {
-    return true;
-  }
-})();
 
 start();
