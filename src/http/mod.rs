@@ -2,16 +2,20 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `server` | the accept loop, TLS, limits, what every response carries |
-//! | `error` | the error body of the contract |
-//! | `external_url` | the address that clients know us by, and where a login may lead back to |
-//! | `json` | bodies read strictly |
-//! | `limits` | token buckets |
-//! | `oidc` | the relying party, and the issuer for development |
-//! | `sessions` | logins under way, sessions, CLI tokens, and where they are kept |
+//! | `front` | all of it put together, run and ended in order |
+//! | `api` | the routes |
+//! | `params`, `caller`, `clusters`, `reviews` | who asks, about which cluster, and whether they may |
+//! | `bind`, `catalogue`, `consumer_status`, `bindable` | what the routes answer |
 //! | `apply` | a binding carried to the consumer's cluster |
 //! | `konnector` | what installs the konnector in a consumer's cluster |
-//! | `bindable`, `consumer_status` | the answers of two small routes |
+//! | `sessions` | logins under way, sessions, CLI tokens, and where they are kept |
+//! | `oidc` | the relying party, and the issuer for development |
+//! | `server` | the accept loop, TLS, limits, what every response carries |
+//! | `error`, `json`, `external_url`, `limits`, `locks` | what the others share |
+//! | `audit` | who did what |
+//!
+//! A request passes `server` (bounds, Host, origin), `api` (session, cluster, review), and one of the modules
+//! that answer. `page/` is the page: HTML, CSS and a script, embedded in the binary.
 
 pub mod api;
 pub mod apply;
