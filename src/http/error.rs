@@ -260,7 +260,7 @@ impl ApiError {
 
     /// What went wrong and why, in one text.
     #[must_use]
-    pub fn reason(&self) -> String {
+    pub fn in_words(&self) -> String {
         if self.details.is_empty() {
             return self.message.clone().into_owned();
         }

@@ -81,7 +81,7 @@ impl Failure {
 
 impl From<ApiError> for Failure {
     fn from(error: ApiError) -> Self {
-        Self::new(error.status(), error.reason())
+        Self::new(error.status(), error.in_words())
     }
 }
 

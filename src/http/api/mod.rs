@@ -168,7 +168,7 @@ impl Api {
                     401 | 403 | 404 => Decision::Denied,
                     _ => Decision::Failed,
                 };
-                entry.reason = Some(error.reason());
+                entry.reason = Some(error.in_words());
             }
         }
         self.audit.record(&entry).await;
