@@ -43,8 +43,18 @@ impl Memory {
         Self::with_bounds(clock, LOGINS, SESSIONS)
     }
 
-    /// One with other bounds, in bytes.
-    pub(in super::super) fn with_bounds(clock: Clock, logins: usize, sessions: usize) -> Self {
+    /// One with room for as many logins and sessions of these sizes, and no more.
+    #[cfg(test)]
+    pub(in super::super) fn with_room(
+        clock: Clock,
+        (logins, login): (usize, &LoginState),
+        (sessions, session): (usize, &Session),
+    ) -> Self {
+        Self::with_bounds(clock, logins * weight(login), sessions * weight(session))
+    }
+
+    /// One with these bounds, in bytes.
+    fn with_bounds(clock: Clock, logins: usize, sessions: usize) -> Self {
         let tables = Tables { logins: Table::new(logins), sessions: Table::new(sessions) };
         Self { clock, tables: Mutex::new(tables) }
     }

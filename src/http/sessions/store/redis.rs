@@ -79,12 +79,16 @@ pub struct Redis {
 impl Redis {
     /// One that connects when it is first asked, and again whenever the connection has broken.
     pub fn new(config: RedisConfig, clock: Clock) -> Result<Self, RedisConfigError> {
-        let refused = || RedisConfigError::Address(config.address.clone());
+        // An address is no place for a name and a password: it is printed.
+        let shown = match config.address.contains('@') {
+            true => "<with a name or a password>".to_owned(),
+            false => config.address.clone(),
+        };
+        let refused = || RedisConfigError::Address(shown.clone());
         let authority: Authority = config.address.parse().map_err(|_| refused())?;
         let port = authority.port_u16().ok_or_else(refused)?;
-        // An address is no place for a name and a password: it is printed.
         if config.address.contains('@') || authority.host().is_empty() {
-            return Err(RedisConfigError::Address("<not shown>".to_owned()));
+            return Err(refused());
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         let connector = Connector::new(host, port, &config)?;
