@@ -74,7 +74,10 @@ fn refused(details: String) -> ApiError {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::runtime::cluster::ClusterId;
 
     #[test]
     fn the_five_parameters_are_read_and_others_ignored() {
@@ -96,6 +99,24 @@ mod tests {
         for bad in ["cluster_id=a&cluster_id=a", "cluster_id=&cluster_id=a", &long] {
             let status = Params::parse(Some(bad)).map_err(|err| err.status().as_u16());
             assert_eq!(status, Err(400), "{}", &bad[..10]);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_query_is_answered_with_anything_but_what_was_asked_or_400(
+            query in "[a-z_=&%+0-9]{0,200}|.{0,60}",
+        ) {
+            let answer = Params::parse(Some(&query)).map_err(|err| err.status().as_u16());
+            prop_assert!(answer.is_ok() || answer == Err(400));
+        }
+
+        #[test]
+        fn no_cluster_id_leads_out_of_its_path_segment(text in "[a-z0-9.%/*:-]{0,70}|.{0,20}") {
+            if let Ok(id) = ClusterId::parse(&text) {
+                prop_assert_eq!(id.as_str(), &text);
+                prop_assert!(text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'));
+            }
         }
     }
 }

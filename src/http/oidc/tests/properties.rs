@@ -63,8 +63,14 @@ fn believed(token: &str) -> bool {
     }
 }
 
+/// Few by default; `PROPTEST_CASES` (scripts/properties) raises it.
+fn cases() -> ProptestConfig {
+    let set = std::env::var_os("PROPTEST_CASES").is_some();
+    if set { ProptestConfig::default() } else { ProptestConfig::with_cases(2000) }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(cases())]
 
     #[test]
     fn any_text_is_refused_as_a_token(token in any::<String>(), dotted in "[A-Za-z0-9_.=-]{0,200}") {
