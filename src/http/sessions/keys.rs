@@ -92,7 +92,7 @@ impl std::fmt::Debug for KeyRing {
         f.debug_struct("KeyRing")
             .field("ids", &self.ids().collect::<Vec<_>>())
             .field("generated", &self.generated)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
