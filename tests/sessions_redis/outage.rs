@@ -137,7 +137,7 @@ async fn an_entry_of_another_version_counts_as_absent() {
 fn replica(server: &Server, hands: &Hands, pem: &str) -> Sessions {
     let config = Config {
         external_url: "https://backend.example.com/".parse().unwrap(),
-        lifetime: Duration::from_secs(3600),
+        lifetime: Duration::from_hours(1),
     };
     let keys = KeyRing::from_pem(pem.as_bytes()).unwrap();
     let store: Store = store(server.config(), hands);
@@ -200,7 +200,7 @@ async fn dump(server: &Server) -> String {
     let mut all = String::new();
     for key in keys {
         let value: String = client.get(&key).await.unwrap();
-        all += &format!("{key} {value}\n");
+        all = [all, key, value].join("\n");
     }
     assert!(all.contains("2qk1x"), "{all}");
     all

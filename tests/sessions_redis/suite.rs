@@ -53,7 +53,7 @@ async fn a_session_is_read_until_it_ends(store: &Store) {
 async fn nothing_is_overwritten(store: &Store) {
     let hash = hash();
     let mut other = session();
-    other.user.subject = "bob".to_owned();
+    "bob".clone_into(&mut other.user.subject);
     store.add_session(hash, &session()).await.unwrap();
     assert_eq!(store.add_session(hash, &other).await, Err(StoreError::Taken));
     assert_eq!(store.session(hash).await, Ok(Some(session())));

@@ -80,14 +80,12 @@ impl Redis {
     /// One that connects when it is first asked, and again whenever the connection has broken.
     pub fn new(config: RedisConfig, clock: Clock) -> Result<Self, RedisConfigError> {
         // An address is no place for a name and a password: it is printed.
-        let shown = match config.address.contains('@') {
-            true => "<with a name or a password>".to_owned(),
-            false => config.address.clone(),
-        };
-        let refused = || RedisConfigError::Address(shown.clone());
+        let personal = config.address.contains('@');
+        let shown = if personal { "<with a name or a password>" } else { config.address.as_str() };
+        let refused = || RedisConfigError::Address(shown.to_owned());
         let authority: Authority = config.address.parse().map_err(|_| refused())?;
         let port = authority.port_u16().ok_or_else(refused)?;
-        if config.address.contains('@') || authority.host().is_empty() {
+        if personal || authority.host().is_empty() {
             return Err(refused());
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();

@@ -72,10 +72,8 @@ impl Stage {
 
     fn at(external_url: &str, keys: KeyRing) -> Self {
         let hands = Hands::new();
-        let config = Config {
-            external_url: external_url.parse().unwrap(),
-            lifetime: Duration::from_secs(3600),
-        };
+        let external_url = external_url.parse().unwrap();
+        let config = Config { external_url, lifetime: Duration::from_hours(1) };
         let store = Store::Memory(Memory::new(hands.clock()));
         let sessions = Sessions::new(&config, store, keys, hands.clock());
         Self { hands, sessions }

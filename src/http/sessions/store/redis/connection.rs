@@ -10,6 +10,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use secrecy::ExposeSecret as _;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
@@ -71,28 +72,28 @@ impl Connector {
             .map_err(|err| format!("no connection: {}", first_line(&err)))?;
         // Commands are small and somebody waits for each.
         stream.set_nodelay(true).map_err(|err| first_line(&err))?;
-        let config = AsyncConnectionConfig::new().set_response_timeout(Some(ANSWER_TIMEOUT));
-        // The future of the two streams differs in type, so both arms go to the end.
         match &self.tls {
-            None => {
-                let (connection, driver) =
-                    MultiplexedConnection::new_with_config(&self.info, stream, config)
-                        .await
-                        .map_err(|err| problem(&err))?;
-                Ok(Live { connection, driver: AbortOnDropHandle::new(tokio::spawn(driver)) })
-            }
+            None => self.over(stream).await,
             Some((tls, name)) => {
                 let stream = tls
                     .connect(name.clone(), stream)
                     .await
                     .map_err(|err| format!("no TLS connection: {}", first_line(&err)))?;
-                let (connection, driver) =
-                    MultiplexedConnection::new_with_config(&self.info, stream, config)
-                        .await
-                        .map_err(|err| problem(&err))?;
-                Ok(Live { connection, driver: AbortOnDropHandle::new(tokio::spawn(driver)) })
+                self.over(stream).await
             }
         }
+    }
+
+    async fn over<S>(&self, stream: S) -> Result<Live, String>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let config = AsyncConnectionConfig::new().set_response_timeout(Some(ANSWER_TIMEOUT));
+        let (connection, driver) =
+            MultiplexedConnection::new_with_config(&self.info, stream, config)
+                .await
+                .map_err(|err| problem(&err))?;
+        Ok(Live { connection, driver: AbortOnDropHandle::new(tokio::spawn(driver)) })
     }
 }
 
