@@ -9,6 +9,7 @@
 //! | [`driver`] | plays `kubectl bind` and the konnector with nothing but the issued kubeconfig |
 //! | [`service`] | an API to export: CRDs, or a workspace with an `APIExport` that tenants bind |
 //! | [`faultproxy`] | fails requests between the backend and a server where a test says |
+//! | [`web`], [`idp`], [`redis`] | a real browser, identity provider and Redis |
 //! | [`audit`] | counts API requests from the servers' audit logs |
 //! | [`snapshot`] | the state of a cluster without what differs from run to run |
 //! | [`client`], [`object`], [`manifest`] | kube clients, untyped objects, YAML folders |
@@ -39,3 +40,4 @@ pub mod stack;
 pub mod switch;
 pub mod tools;
 pub mod wait;
+pub mod web;

@@ -16,7 +16,7 @@ use std::sync::{LazyLock, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
 /// Bytes of a log that an error message quotes.
@@ -77,6 +77,18 @@ pub struct Process {
 impl Process {
     /// Starts the process. Its log file is appended to, so that a restart keeps the history.
     pub async fn start(spec: &Spec) -> Result<Self> {
+        Self::spawn(spec, false).await
+    }
+
+    /// Starts a process that is talked to over its standard input and output; its log holds standard error only.
+    pub async fn start_piped(spec: &Spec) -> Result<(Self, ChildStdin, ChildStdout)> {
+        let mut process = Self::spawn(spec, true).await?;
+        let pipes = process.child.stdin.take().zip(process.child.stdout.take());
+        let (stdin, stdout) = pipes.with_context(|| format!("{} has no pipes", spec.name))?;
+        Ok((process, stdin, stdout))
+    }
+
+    async fn spawn(spec: &Spec, piped: bool) -> Result<Self> {
         let log = spec.dir.join(format!("{}.log", spec.name));
         let (out, log_start) = open_log(&log)?;
         let mut command = tie_to_us(&spec.program);
@@ -84,9 +96,9 @@ impl Process {
             .args(&spec.args)
             .envs(spec.env.iter().map(|(key, value)| (key, value)))
             .current_dir(&spec.dir)
-            .stdin(Stdio::null())
+            .stdin(if piped { Stdio::piped() } else { Stdio::null() })
             .stderr(out.try_clone().with_context(|| format!("duplicating {}", log.display()))?)
-            .stdout(out)
+            .stdout(if piped { Stdio::piped() } else { out.into() })
             .process_group(0)
             .kill_on_drop(true);
         // The death signal follows the thread that forks: that must be a worker of the runtime, which lives as long as

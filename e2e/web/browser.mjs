@@ -121,8 +121,11 @@ const steps = {
     const session = await context.newCDPSession(page);
     try {
       const { nodes } = await session.send("Accessibility.getFullAXTree");
+      const byId = new Map(nodes.map((node) => [node.nodeId, node]));
+      // Chromium lists them level by level.
+      const inOrder = (node) => [node, ...(node.childIds ?? []).flatMap((id) => (byId.has(id) ? inOrder(byId.get(id)) : []))];
       const said = (node, name) => node.properties?.find((property) => property.name === name)?.value.value;
-      return nodes
+      return inOrder(nodes[0])
         .filter((node) => !node.ignored && CONTROLS.has(node.role?.value))
         .map((node) => ({
           role: node.role.value,

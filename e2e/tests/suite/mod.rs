@@ -18,6 +18,7 @@ mod proxy;
 mod said;
 mod schemas;
 mod users;
+mod web;
 
 use crate::Test;
 
@@ -40,6 +41,7 @@ pub(crate) fn tests() -> Vec<Test> {
         proxy::tests(),
         schemas::tests(),
         users::tests(),
+        web::tests(),
     ]
     .concat()
 }
