@@ -28,6 +28,12 @@ pub(crate) fn tests() -> Vec<Test> {
 async fn offering(name: &str, flags: &[&str]) -> Result<(Site, Workspace)> {
     let flags: Vec<&str> = PLATFORM.iter().chain(flags).copied().collect();
     let site = Site::start(name, &flags).await?;
+    let tenant = offer(&site, name).await?;
+    Ok((site, tenant))
+}
+
+/// A workspace of a site in which the template `sheriffs` is on offer.
+pub(super) async fn offer(site: &Site, name: &str) -> Result<Workspace> {
     let tenant = site.provider.tenant(name, Claims::All).await?;
     site.provider.serve(&tenant, Source::Schemas).await?;
     let admin = site.provider.kcp.client(&tenant.cluster).await?;
@@ -39,7 +45,7 @@ async fn offering(name: &str, flags: &[&str]) -> Result<(Site, Workspace)> {
         },
     });
     object::create(&admin, &kube_bind("APIServiceExportTemplate"), None, manifest).await?;
-    Ok((site, tenant))
+    Ok(tenant)
 }
 
 fn expect(answer: &Answer, status: u16) -> Result<()> {
