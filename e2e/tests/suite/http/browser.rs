@@ -2,15 +2,17 @@
 //!
 //! The screenshots are in the folder of the run, which is kept with `KEEP=1`.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
-use e2e::dirs;
+use e2e::client::Access;
+use e2e::object::{self, core, kube_bind};
 use e2e::provider::PLATFORM;
 use e2e::site::Site;
 use e2e::web::{Browser, Options};
+use e2e::{dirs, manifest, stack};
 use futures::FutureExt as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use url::Url;
@@ -74,11 +76,9 @@ async fn people() -> Result<()> {
     picture(&mut browser, "page-result").await?;
     browser.resize(390, 844).await?;
     picture(&mut browser, "page-result-phone").await?;
-    let file = dirs::run()?.join("binding-response.json");
-    browser.download("link", "Save binding-response.json", &file).await?;
-    let response: Value = serde_json::from_str(&std::fs::read_to_string(&file)?)?;
-    ensure!(response["bindingName"] == "west", "{}", response["bindingName"]);
-    ensure!(response["kubeconfig"].as_str().is_some_and(|text| !text.is_empty()), "no kubeconfig");
+    let file = dirs::run()?.join("binding.json");
+    browser.download("link", "Save binding.json", &file).await?;
+    deployed(&std::fs::read_to_string(&file)?).await?;
     let shown = browser.text().await?;
     ensure!(shown.contains("kubectl get sheriffs.wildwest.dev"), "{shown}");
 
@@ -91,6 +91,46 @@ async fn people() -> Result<()> {
     ensure!(!cookies.iter().any(|cookie| own(&cookie)), "{cookies:?}");
     no_problems(&mut browser, &site).await?;
     browser.stop().await
+}
+
+/// Applies what the page gave to a consumer's cluster, where the definition of bundles is as the konnector brings it.
+async fn deployed(given: &str) -> Result<()> {
+    let consumer = stack::kubernetes().await?;
+    let client = consumer.client().await?;
+    let definition = dirs::project().join("manifests/kube-bind.io_apiservicebindingbundles.yaml");
+    manifest::apply(&client, &std::fs::read_to_string(&definition)?, "default").await?;
+    object::create_once(
+        &client,
+        &core("Namespace"),
+        None,
+        json!({"metadata": {"name": "kube-bind"}}),
+    )
+    .await?;
+    let list: Value = serde_json::from_str(given)?;
+    let [secret, bundle] = list["items"].as_array().context("no items")?.as_slice() else {
+        bail!("not two objects");
+    };
+    object::create(&client, &core("Secret"), Some("kube-bind"), secret.clone()).await?;
+    let kind = kube_bind("APIServiceBindingBundle");
+    let bundle = object::create(&client, &kind, None, bundle.clone()).await?;
+    let named = bundle.data["spec"]["kubeconfigSecretRef"].clone();
+    let name = secret["metadata"]["name"].clone();
+    ensure!(
+        named == json!({"name": name, "key": "kubeconfig", "namespace": "kube-bind"}),
+        "{named}"
+    );
+    let secrets = object::api(&client, &core("Secret"), Some("kube-bind"));
+    let kept = secrets.get(name.as_str().unwrap_or_default()).await?;
+    let kubeconfig = object::secret_text(&kept, "kubeconfig")?;
+    let access = Access::from_kubeconfig(&kubeconfig, None)?;
+    let kubeconfig: Value = serde_saphyr::from_str(&kubeconfig)?;
+    let namespace =
+        kubeconfig["contexts"][0]["context"]["namespace"].as_str().context("no namespace")?;
+    // It reaches the provider.
+    let provider = access.client("konnector").await?;
+    let exports = object::api(&provider, &kube_bind("APIServiceExport"), Some(namespace));
+    exports.get("west").await?;
+    Ok(())
 }
 
 /// What waits where `kubectl bind` waits: gives the target of the first request.
