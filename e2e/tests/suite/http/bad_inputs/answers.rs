@@ -11,9 +11,22 @@ use crate::Test;
 
 /// Each route, and some that there are not.
 const PATHS: [&str; 16] = [
-    "/", "/resources", "/assets/page.css", "/assets/page.js", "/healthz", "/api/healthz", "/exports",
-    "/api/exports", "/api/bindable-resources", "/api/konnector-manifests", "/api/authorize",
-    "/api/callback", "/api/ping", "/api/templates", "/api/bind", "/nowhere",
+    "/",
+    "/resources",
+    "/assets/page.css",
+    "/assets/page.js",
+    "/healthz",
+    "/api/healthz",
+    "/exports",
+    "/api/exports",
+    "/api/bindable-resources",
+    "/api/konnector-manifests",
+    "/api/authorize",
+    "/api/callback",
+    "/api/ping",
+    "/api/templates",
+    "/api/bind",
+    "/nowhere",
 ];
 
 pub(super) fn tests() -> Vec<Test> {
@@ -61,7 +74,10 @@ async fn headers() -> Result<()> {
             };
             let policy = one("content-security-policy")?;
             for needed in [
-                "default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'", "form-action 'self'",
+                "default-src 'none'",
+                "frame-ancestors 'none'",
+                "base-uri 'none'",
+                "form-action 'self'",
                 "script-src 'self'",
             ] {
                 ensure!(policy.split("; ").any(|part| part == needed), "{path}: {policy}");
@@ -76,7 +92,10 @@ async fn headers() -> Result<()> {
                 ensure!(one(name)? == value, "{method} {path}: {answer:?}");
             }
             let cached = one("cache-control")?;
-            ensure!(cached.contains("no-store") || path.starts_with("/assets/"), "{path}: {cached}");
+            ensure!(
+                cached.contains("no-store") || path.starts_with("/assets/"),
+                "{path}: {cached}"
+            );
             ensure!(answer.header("server").next().is_none(), "{answer:?}");
         }
     }
@@ -118,7 +137,9 @@ async fn hosts() -> Result<()> {
     let scene = scene().await?;
     let visitor = scene.visitor(29)?;
     let port = scene.site.base.rsplit(':').next().context("no port")?;
-    for host in ["evil.example", &format!("evil.example:{port}"), &format!("localhost:{port}"), "127.0.0.1"] {
+    for host in
+        ["evil.example", &format!("evil.example:{port}"), &format!("localhost:{port}"), "127.0.0.1"]
+    {
         for path in ["/api/exports", "/", "/api/authorize"] {
             let answer = visitor.get_as(path, host).await?;
             ensure!(answer.status == 421 && !answer.body.contains("evil"), "{host}: {answer:?}");
@@ -140,7 +161,10 @@ async fn hosts() -> Result<()> {
     let answer = visitor.send(with("/api/exports")?).await?;
     ensure!(answer.body == visitor.get("/api/exports").await?.body, "{answer:?}");
     let page = format!("{}/", scene.site.base);
-    let path = format!("/api/authorize?session_id=s&client_type=ui&cluster_id={}&redirect_url={page}", scene.open.cluster);
+    let path = format!(
+        "/api/authorize?session_id=s&client_type=ui&cluster_id={}&redirect_url={page}",
+        scene.open.cluster
+    );
     let told = begin(&visitor, &page, &scene.open.cluster).await?.parameter("redirect_uri")?;
     let answer = visitor.send(with(&path)?).await?;
     ensure!(answer.parameter("redirect_uri")? == told && told.is_some(), "{answer:?}");

@@ -108,12 +108,18 @@ async fn crowd() -> Result<()> {
     let answers = futures::future::try_join_all(binds).await?;
     let bodies: BTreeSet<(u16, String)> =
         answers.iter().map(|answer| (answer.status, answer.body.clone())).collect();
-    ensure!(bodies.len() == 1 && answers[0].status == 200, "{} answers: {:?}", bodies.len(), answers[0]);
+    ensure!(
+        bodies.len() == 1 && answers[0].status == 200,
+        "{} answers: {:?}",
+        bodies.len(),
+        answers[0]
+    );
     let namespaces = namespaces_of(&admin, "id-41").await?;
     let [namespace] = &namespaces[..] else { anyhow::bail!("{namespaces:?}") };
     let done = scene.done(Mark::START, &scene.open, namespace)?;
     for resource in ["namespaces.core", "serviceaccounts.core"] {
-        let made = done.iter().filter(|request| request.resource == resource && request.verb == "create");
+        let made =
+            done.iter().filter(|request| request.resource == resource && request.verb == "create");
         ensure!(made.count() == 1, "{resource}:\n{}", listing(&done));
     }
     Ok(())
@@ -198,7 +204,8 @@ async fn gone() -> Result<()> {
         tokio::time::sleep(Duration::from_secs(1)).await;
         if let [namespace] = &namespaces_of(&admin, &identity).await?[..] {
             begun += 1;
-            eventually("a bind without its client to end", SOON, || complete(&admin, namespace)).await?;
+            eventually("a bind without its client to end", SOON, || complete(&admin, namespace))
+                .await?;
         }
         field(&bind(&cli, &scene.open, &identity).await?, "kubeconfig")?;
     }

@@ -37,7 +37,8 @@ async fn refused(scene: &Scene, row: u8, bodies: Vec<Value>) -> Result<()> {
 async fn identities() -> Result<()> {
     let scene = scene().await?;
     let long = "i".repeat(64 << 10);
-    let all = ["", "\u{0}", "a\u{0}b", &long, "ui-identity ", " ui-identity", "a\nb", "\u{85}", " "];
+    let all =
+        ["", "\u{0}", "a\u{0}b", &long, "ui-identity ", " ui-identity", "a\nb", "\u{85}", " "];
     let mut bodies: Vec<Value> =
         all.iter().map(|identity| bind_body("west", "sheriffs", identity)).collect();
     for other in [json!(null), json!({}), json!([]), json!(7)] {
@@ -59,7 +60,10 @@ async fn identities() -> Result<()> {
 async fn names() -> Result<()> {
     let scene = scene().await?;
     let long = "a".repeat(254);
-    let bad = ["", "West", "we st", "we_st", &long, "../x", "a/b", "-a", "a-", ".", "..", "a..b", "ä", "a\u{0}", "%2e"];
+    let bad = [
+        "", "West", "we st", "we_st", &long, "../x", "a/b", "-a", "a-", ".", "..", "a..b", "ä",
+        "a\u{0}", "%2e",
+    ];
     let mut bodies = Vec::new();
     for name in bad {
         bodies.push(bind_body(name, "sheriffs", "id-38"));
@@ -74,7 +78,8 @@ async fn shapes() -> Result<()> {
     let token = format!("Authorization: Bearer {}", cli.token().context("no token")?);
     let good = bind_body("west", "sheriffs", "id-40").to_string();
     let spec = good.replace("\"author\":\"\"", "\"author\":\"\",\"author\":\"\"");
-    let deep = |open: &str, close: &str| format!("{}1{}", open.repeat(10_000), close.repeat(10_000));
+    let deep =
+        |open: &str, close: &str| format!("{}1{}", open.repeat(10_000), close.repeat(10_000));
     let swapped = |from: &str, to: &str| good.replace(from, to);
     for (body, status) in [
         (" ".repeat((1 << 20) + 1), 413),

@@ -22,9 +22,7 @@ pub(super) fn tests() -> Vec<Test> {
             other_cluster().boxed()
         }),
         ("http::bad::31_in_kcp_there_is_no_cluster_without_a_name", || no_cluster().boxed()),
-        ("http::bad::32_what_cannot_be_a_cluster_is_refused_everywhere", || {
-            no_names().boxed()
-        }),
+        ("http::bad::32_what_cannot_be_a_cluster_is_refused_everywhere", || no_names().boxed()),
         ("http::bad::33_unserved_unknown_and_denied_clusters_look_the_same", || same().boxed()),
         ("http::bad::34_the_identity_of_somebody_else_is_refused_without_a_write", || {
             identities().boxed()
@@ -66,8 +64,7 @@ async fn no_cluster() -> Result<()> {
     let page = format!("{}/", scene.site.base);
     let answer = begin(&visitor, &page, "").await?;
     ensure!(answer.status == 404 && answer.location.is_none(), "{answer:?}");
-    let parameters =
-        [("redirect_url", CLI_CALLBACK), ("session_id", "s1"), ("client_type", "cli")];
+    let parameters = [("redirect_url", CLI_CALLBACK), ("session_id", "s1"), ("client_type", "cli")];
     let answer = visitor.authorize(&parameters).await?;
     ensure!(answer.parameter("error")?.as_deref() == Some("access_denied"), "{answer:?}");
     let cli = scene.cli(31, &scene.open, "ann31").await?;
@@ -93,9 +90,29 @@ async fn no_names() -> Result<()> {
     let own = &scene.quiet.cluster;
     let traversal = format!("{own}/../{}", scene.untouched.cluster);
     for name in [
-        "*", "root:x", "root", "a/../b", "..", "%2e%2e", "a%2fb", "ä", "кластер", "A", " ", "a\u{0}b",
-        "a\r\nX: y", "-a", "a-", "a.b", "a?b", "a#b", &long, &longer, &format!("{own} "),
-        &own.to_uppercase(), &traversal,
+        "*",
+        "root:x",
+        "root",
+        "a/../b",
+        "..",
+        "%2e%2e",
+        "a%2fb",
+        "ä",
+        "кластер",
+        "A",
+        " ",
+        "a\u{0}b",
+        "a\r\nX: y",
+        "-a",
+        "a-",
+        "a.b",
+        "a?b",
+        "a#b",
+        &long,
+        &longer,
+        &format!("{own} "),
+        &own.to_uppercase(),
+        &traversal,
     ] {
         // A word of letters is a name like any other; it is only not there.
         let status = if name == "root" { 404 } else { 400 };

@@ -106,7 +106,10 @@ async fn forged() -> Result<()> {
         ("no signature", format!("{none}.")),
         ("alg none with a signature", format!("{none}.{signature}")),
         ("two parts", none),
-        ("HS256 with the public key", scene.key.shared(&with(&header, "alg", json!("HS256")), &claims)),
+        (
+            "HS256 with the public key",
+            scene.key.shared(&with(&header, "alg", json!("HS256")), &claims),
+        ),
         ("RS256", in_header("alg", json!("RS256"))?),
         ("typ JWT", in_header("typ", json!("JWT"))?),
         ("no typ", in_header("typ", Value::Null)?),

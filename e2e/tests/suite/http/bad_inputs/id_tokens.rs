@@ -75,7 +75,12 @@ async fn claims() -> Result<()> {
     for (claim, values) in [
         (
             "iss",
-            vec![json!("https://evil.example"), json!(format!("{base}/oidc/")), json!(null), json!([format!("{base}/oidc")])],
+            vec![
+                json!("https://evil.example"),
+                json!(format!("{base}/oidc/")),
+                json!(null),
+                json!([format!("{base}/oidc")]),
+            ],
         ),
         ("aud", vec![json!("other"), json!([client, "other"]), json!([]), json!(null)]),
         ("azp", vec![json!("other"), json!([client])]),

@@ -10,9 +10,10 @@ use super::scene::{at_issuer, begin, knobs, visitor};
 use crate::Test;
 
 pub(super) fn tests() -> Vec<Test> {
-    vec![("http::bad::11_keys_are_read_again_once_a_minute_and_a_login_without_them_is_told", || {
-        keys().boxed()
-    })]
+    vec![(
+        "http::bad::11_keys_are_read_again_once_a_minute_and_a_login_without_them_is_told",
+        || keys().boxed(),
+    )]
 }
 
 /// A login with an issuer that does this wrong. It is for a cluster that does not exist, which is not the matter here.

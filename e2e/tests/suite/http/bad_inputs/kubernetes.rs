@@ -17,9 +17,10 @@ use crate::Test;
 pub(super) fn tests() -> Vec<Test> {
     vec![
         ("http::bad::33_on_kubernetes_a_user_without_rights_is_told_so", || denied().boxed()),
-        ("http::bad::45_a_group_of_the_api_server_that_the_issuer_claims_counts_for_nothing", || {
-            masters().boxed()
-        }),
+        (
+            "http::bad::45_a_group_of_the_api_server_that_the_issuer_claims_counts_for_nothing",
+            || masters().boxed(),
+        ),
         ("http::bad::45_on_kcp_such_a_group_counts_for_nothing_either", || on_kcp().boxed()),
     ]
 }
@@ -108,7 +109,9 @@ async fn masters() -> Result<()> {
 
 async fn on_kcp() -> Result<()> {
     let scene = scene().await?;
-    for groups in ["system:masters", "system:kcp:admin", "system:kcp:external-logical-cluster-admin"] {
+    for groups in
+        ["system:masters", "system:kcp:admin", "system:kcp:external-logical-cluster-admin"]
+    {
         let cli = scene.cli(45, &scene.closed, &format!("mallory&groups={groups}")).await?;
         let answer = cli.get(&super::scene::at("templates", &scene.closed)).await?;
         ensure!(answer.status == 404, "{groups}: {answer:?}");

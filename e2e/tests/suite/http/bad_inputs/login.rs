@@ -233,8 +233,12 @@ async fn markup() -> Result<()> {
     ensure!(answer.body.contains("access_denied"), "{answer:?}");
 
     let cli = scene.visitor(7)?;
-    let parameters =
-        [("redirect_url", CLI_CALLBACK), ("session_id", "s"), ("client_type", "cli"), ("cluster_id", &scene.open.cluster)];
+    let parameters = [
+        ("redirect_url", CLI_CALLBACK),
+        ("session_id", "s"),
+        ("client_type", "cli"),
+        ("cluster_id", &scene.open.cluster),
+    ];
     let end = cli.through_issuer(cli.authorize(&parameters).await?, &knobs).await?;
     ensure!(end.target()?.as_str().starts_with(CLI_CALLBACK), "{end:?}");
     ensure!(end.parameter("access_token")?.is_none(), "{end:?}");

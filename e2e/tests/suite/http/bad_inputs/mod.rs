@@ -24,20 +24,21 @@ mod transport;
 use crate::Test;
 
 pub(crate) fn tests() -> Vec<Test> {
+    // What takes longest begins first.
     [
+        crowds::tests(),
+        issuer::tests(),
+        bind::tests(),
+        kubernetes::tests(),
+        consumers::tests(),
         login::tests(),
         id_tokens::tests(),
-        issuer::tests(),
         session::tests(),
         forged::tests(),
         tls::tests(),
         answers::tests(),
         callers::tests(),
         bodies::tests(),
-        bind::tests(),
-        kubernetes::tests(),
-        consumers::tests(),
-        crowds::tests(),
         transport::tests(),
         secrets::tests(),
     ]

@@ -92,9 +92,7 @@ impl Scene {
             audit.quiet(Mark::START, &ours, RESTED, Duration::from_mins(1), |_| false).await?;
         }
         let rested = audit.mark()?;
-        Ok(Self {
-            site, key, audit_file, open, quiet, strict, closed, untouched, away, rested,
-        })
+        Ok(Self { site, key, audit_file, open, quiet, strict, closed, untouched, away, rested })
     }
 
     /// An admin of a workspace.
@@ -216,7 +214,10 @@ pub(super) async fn bind(cli: &Visitor, workspace: &Workspace, identity: &str) -
 /// Begins a login of the page.
 pub(super) async fn begin(visitor: &Visitor, page: &str, cluster: &str) -> Result<Answer> {
     let parameters = [
-        ("redirect_url", page), ("session_id", "s1"), ("client_type", "ui"), ("cluster_id", cluster),
+        ("redirect_url", page),
+        ("session_id", "s1"),
+        ("client_type", "ui"),
+        ("cluster_id", cluster),
     ];
     visitor.authorize(&parameters).await
 }

@@ -7,8 +7,8 @@ use e2e::stack;
 use futures::FutureExt as _;
 use tokio::sync::OnceCell;
 
-use super::scene::{cookie, visitor};
 use super::raw;
+use super::scene::{cookie, visitor};
 use crate::Test;
 
 pub(super) fn tests() -> Vec<Test> {
