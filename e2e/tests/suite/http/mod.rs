@@ -1,5 +1,6 @@
 //! The HTTP API: login, catalogue and bind over real HTTP, on real kcp.
 
+mod bad_inputs;
 mod browser;
 mod flow;
 mod replicas;
@@ -7,5 +8,5 @@ mod replicas;
 use crate::Test;
 
 pub(crate) fn tests() -> Vec<Test> {
-    [browser::tests(), flow::tests(), replicas::tests()].concat()
+    [bad_inputs::tests(), browser::tests(), flow::tests(), replicas::tests()].concat()
 }
