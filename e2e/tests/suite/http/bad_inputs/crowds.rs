@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::site::{Site, Visitor};
@@ -23,8 +23,8 @@ const GROWTH: u64 = 10 << 20;
 const IDLE: u32 = 10_000;
 /// Slow heads, and slow bodies.
 const SLOW: u32 = 300;
-/// Requests that are timed.
-const TIMED: usize = 200;
+/// Requests that must be answered meanwhile.
+const SERVED: usize = 200;
 
 pub(super) fn tests() -> Vec<Test> {
     vec![
@@ -94,39 +94,30 @@ async fn connect(to: SocketAddr, number: u32) -> Result<TcpStream> {
     Ok(socket.connect(to).await?)
 }
 
-/// The time of the slowest but one in a hundred requests, each on a connection of its own.
-async fn p99(site: &Site) -> Result<Duration> {
-    let mut times = Vec::new();
-    for _ in 0..TIMED {
-        let visitor = visitor(site, 68)?;
-        let begin = Instant::now();
-        let answer = visitor.get("/api/exports").await?;
-        times.push(begin.elapsed());
+/// Requests, each on a connection of its own, are all answered. How fast is the benchmark's to say (`--http`).
+async fn served(site: &Site) -> Result<()> {
+    for _ in 0..SERVED {
+        let answer = visitor(site, 68)?.get("/api/exports").await?;
         ensure!(answer.status == 200, "{answer:?}");
     }
-    times.sort_unstable();
-    Ok(times[TIMED - 1 - TIMED / 100])
+    Ok(())
 }
 
 async fn slow() -> Result<()> {
     let site = Site::start("bad-slow", &[]).await?;
     let address = raw::address(&site)?;
-    let baseline = p99(&site).await?;
     let mut held = Vec::new();
-    let head = raw::request(&site, "POST /api/authorize", &["Content-Length: 1000"], "")?;
+    let post = raw::request(&site, "POST /api/authorize", &["Content-Length: 1000"], "")?;
     for number in 0..SLOW {
         let mut slow_head = connect(address, number).await?;
         slow_head.write_all(b"GET /api/exports HTTP/1.1\r\nX: ").await?;
         let mut slow_body = connect(address, number).await?;
-        slow_body.write_all(head.as_bytes()).await?;
+        slow_body.write_all(post.as_bytes()).await?;
         held.extend([slow_head, slow_body]);
     }
     let idle = stream::iter(0..IDLE).map(|number| connect(address, number));
     let idle: Vec<TcpStream> = idle.buffered(64).try_collect().await?;
-    let crowded = p99(&site).await?;
-    // Two cores with other tests on them: below this nobody is kept out.
-    let most = (baseline * 2).max(Duration::from_millis(100));
-    ensure!(crowded < most, "p99 {crowded:?}, {baseline:?} without the crowd");
+    served(&site).await?;
     drop(idle);
     for stream in &mut held {
         // By its end or by an answer that says so, each of them is done with.

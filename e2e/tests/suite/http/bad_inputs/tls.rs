@@ -1,8 +1,9 @@
 //! Row 24: cookies where there is TLS.
 
 use anyhow::{Context as _, Result, ensure};
+use e2e::process::free_port;
 use e2e::provider::Provider;
-use e2e::site::{Site, Visitor, embedded, free_port};
+use e2e::site::{Site, Visitor, embedded};
 use e2e::stack;
 use futures::FutureExt as _;
 use tokio::sync::OnceCell;
