@@ -1,5 +1,6 @@
 //! Requests byte by byte, as no client library would send them.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -36,7 +37,7 @@ pub(super) fn request(site: &Site, line: &str, headers: &[&str], body: &str) -> 
         text.push_str("\r\n");
     }
     if !body.is_empty() {
-        text.push_str(&format!("Content-Length: {}\r\n", body.len()));
+        let _ = write!(text, "Content-Length: {}\r\n", body.len());
     }
     Ok(format!("{text}\r\n{body}"))
 }
@@ -57,7 +58,7 @@ pub(super) async fn send(address: SocketAddr, bytes: &[u8]) -> Result<Raw> {
 pub(super) async fn read(stream: &mut TcpStream) -> Raw {
     let end = Instant::now() + PATIENCE;
     let mut bytes = Vec::new();
-    let mut buffer = [0; 16 << 10];
+    let mut buffer = vec![0; 16 << 10];
     let closed = loop {
         match timeout_at(end, stream.read(&mut buffer)).await {
             Ok(Ok(0) | Err(_)) => break true,

@@ -55,7 +55,8 @@ pub(super) struct Scene {
 
 /// The scene, made by the first row that asks.
 pub(super) async fn scene() -> Result<&'static Scene> {
-    SCENE.get_or_try_init(Scene::build).await
+    // Its state is large, and every row has it.
+    SCENE.get_or_try_init(|| Box::pin(Scene::build())).await
 }
 
 impl Scene {
