@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use futures::FutureExt as _;
-use kube::api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{
+    ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams,
+};
 use kube::{Api, Client};
 use serde_json::Value;
 
@@ -162,11 +164,28 @@ pub async fn wait_for(
     .await
 }
 
-/// Waits until the object is gone, [`GONE`] at most.
+/// Waits until there is no object of this name, [`GONE`] at most.
 pub async fn wait_gone(api: &Api<DynamicObject>, name: &str) -> Result<()> {
+    wait_without(api, name, |_| true).await
+}
+
+/// Deletes an object and waits for its end, [`GONE`] at most. Another of its name may be there at once.
+pub async fn delete(api: &Api<DynamicObject>, name: &str) -> Result<()> {
+    let deleted = api.delete(name, &DeleteParams::default()).await;
+    let uid = deleted
+        .with_context(|| format!("deleting {name}"))?
+        .either(|object| object.metadata.uid, |status| status.details.map(|details| details.uid));
+    wait_without(api, name, |found| found.metadata.uid == uid).await
+}
+
+async fn wait_without(
+    api: &Api<DynamicObject>,
+    name: &str,
+    is_it: impl Fn(&DynamicObject) -> bool,
+) -> Result<()> {
     eventually(&format!("{name} to be gone"), GONE, async || match api.get_opt(name).await {
-        Ok(None) => Ok(()),
-        Ok(Some(object)) => Err(format!("still there: {}", summary(&object))),
+        Ok(Some(object)) if is_it(&object) => Err(format!("still there: {}", summary(&object))),
+        Ok(_) => Ok(()),
         Err(error) => Err(error.to_string()),
     })
     .await

@@ -55,7 +55,7 @@ async fn wrong_flags() -> Result<()> {
         ("--external-address=http://example.org", "https://"),
         ("--namespace-prefix=Not_A_Name", "--namespace-prefix"),
         ("--pretty-name=", "--pretty-name"),
-        ("--frontend-disabled=false", "--frontend-disabled=true"),
+        ("--frontend-disabled=false", "--oidc-issuer-client-id is needed for the login"),
     ] {
         let flags = ["--frontend-disabled=true", flag];
         refused_at_start(&flags, &[expected]).await?;

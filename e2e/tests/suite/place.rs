@@ -15,7 +15,7 @@ use e2e::provider::{self, Provider};
 use e2e::service::{self, Exported, GROUP, Scope, Source};
 use e2e::wait::{SOON, eventually};
 use e2e::{dirs, snapshot, stack};
-use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams};
+use kube::api::{ApiResource, DynamicObject, ListParams};
 use kube::{Api, Client};
 use serde_json::json;
 
@@ -182,9 +182,7 @@ impl Place {
         namespace: Option<&str>,
         name: &str,
     ) -> Result<()> {
-        let deleted = self.api(kind, namespace).delete(name, &DeleteParams::default()).await;
-        deleted.with_context(|| format!("deleting {} {name}", kind.kind))?;
-        self.gone(kind, namespace, name).await
+        object::delete(&self.api(kind, namespace), name).await.with_context(|| kind.kind.clone())
     }
 
     /// A Secret of somebody in a namespace.

@@ -236,11 +236,7 @@ impl<'a> Scenario<'a> {
 
     /// Deletes an object as the admin and waits for its end.
     async fn delete(&self, kind: &ApiResource, namespace: Option<&str>, name: &str) -> Result<()> {
-        let api = object::api(&self.admin, kind, namespace);
-        api.delete(name, &DeleteParams::default())
-            .await
-            .with_context(|| format!("deleting {name}"))?;
-        self.gone(kind, namespace, name).await
+        object::delete(&object::api(&self.admin, kind, namespace), name).await
     }
 
     async fn gone(&self, kind: &ApiResource, namespace: Option<&str>, name: &str) -> Result<()> {
