@@ -1,4 +1,4 @@
-//! Rows 37, 39 and 41 to 44: what a bind makes, and what it leaves alone.
+//! Rows 36, 37, 39 and 41 to 44: what a bind makes, and what it leaves alone.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -27,6 +27,9 @@ use crate::Test;
 
 pub(super) fn tests() -> Vec<Test> {
     vec![
+        ("http::bad::36_a_consumer_whose_name_another_has_gets_nothing_of_it", || {
+            collision().boxed()
+        }),
         ("http::bad::37_a_namespace_of_somebody_else_is_left_alone", || squatters().boxed()),
         ("http::bad::39_a_template_that_is_unknown_or_denied_leaves_no_namespace", || {
             templates().boxed()
@@ -43,12 +46,27 @@ pub(super) fn kubeconfig_of(answer: &Answer) -> Result<String> {
     Ok(String::from_utf8(STANDARD.decode(field(answer, "kubeconfig")?)?)?)
 }
 
+/// Of two identities whose hashes are equal, the first has the namespace. No two such identities are known, so the
+/// first is a namespace that is the backend's own in everything and says another identity.
+async fn collision() -> Result<()> {
+    let scene = scene().await?;
+    let cli = scene.cli(36, &scene.open, "ann36").await?;
+    let name = field(&bind(&cli, &scene.open, "id-36").await?, "providerNamespace")?;
+    let original = object::api(&scene.admin(&scene.open).await?, &core("Namespace"), None);
+    let mut first = original.get(&name).await?.metadata.annotations.unwrap_or_default();
+    first.retain(|key, _| key.starts_with("backend.kube-bind.io/"));
+    let said = first.insert("backend.kube-bind.io/identity".to_owned(), "id-36-first".to_owned());
+    ensure!(said.as_deref() == Some("id-36"), "the namespace says the identity {said:?}");
+    let mut labels = original.get(&name).await?.metadata.labels.unwrap_or_default();
+    labels.retain(|key, _| key.starts_with("backend.kube-bind.io/"));
+    ensure!(!labels.is_empty(), "namespaces of the backend have no label");
+    let metadata = json!({"name": name, "annotations": first, "labels": labels});
+    stays_as_it_is(36, "id-36", &metadata).await
+}
+
 async fn squatters() -> Result<()> {
     let scene = scene().await?;
     let cli = scene.cli(37, &scene.open, "ann37").await?;
-    let here = scene.cli(37, &scene.strict, "ann").await?;
-    let admin = scene.admin(&scene.strict).await?;
-    let namespaces = object::api(&admin, &core("Namespace"), None);
     for (identity, annotations) in [
         ("id-37-foreign", json!({"backend.kube-bind.io/identity": "somebody-else"})),
         ("id-37-unlabelled", json!({"backend.kube-bind.io/identity": "id-37-unlabelled"})),
@@ -57,27 +75,39 @@ async fn squatters() -> Result<()> {
     ] {
         // The name is made of the identity alone, so another workspace tells it.
         let name = field(&bind(&cli, &scene.open, identity).await?, "providerNamespace")?;
-        let manifest = json!({"metadata": {"name": name, "annotations": annotations}});
-        object::create(&admin, &core("Namespace"), None, manifest).await?;
-        let mark = scene.site.provider.kcp.audit().mark()?;
-        let answer = bind(&here, &scene.strict, identity).await?;
-        ensure!(answer.status == 409, "{identity}: {answer:?}");
-        ensure!(answer.body.contains(&name), "{answer:?}");
-        let after = namespaces.get(&name).await?;
-        for (key, value) in annotations.as_object().into_iter().flatten() {
-            let kept = after.metadata.annotations.as_ref().and_then(|all| all.get(key));
-            ensure!(kept.map(String::as_str) == value.as_str(), "{key}: {kept:?}");
-        }
-        for kind in ["ServiceAccount", "Secret"] {
-            let inside = object::list(&object::api(&admin, &core(kind), Some(&name))).await?;
-            let mut names = inside.iter().filter_map(|object| object.metadata.name.as_deref());
-            ensure!(names.all(|name| name == "default"), "{identity}: {kind} {inside:?}");
-        }
-        // Until its watch tells it, the backend may try to create the namespace; that is refused.
-        let mut written = scene.done(mark, &scene.strict, &name)?;
-        written.retain(|request| request.is_write() && request.code != 409);
-        ensure!(written.is_empty(), "{}", listing(&written));
+        stays_as_it_is(37, identity, &json!({"name": name, "annotations": annotations})).await?;
     }
+    Ok(())
+}
+
+/// Makes a namespace of the name that the identity has; a bind is refused, and nothing is written in it.
+async fn stays_as_it_is(row: u8, identity: &str, metadata: &Value) -> Result<()> {
+    let scene = scene().await?;
+    let here = scene.cli(row, &scene.strict, "ann").await?;
+    let admin = scene.admin(&scene.strict).await?;
+    let namespaces = object::api(&admin, &core("Namespace"), None);
+    let name = metadata["name"].as_str().context("no name")?;
+    object::create(&admin, &core("Namespace"), None, json!({"metadata": metadata})).await?;
+    let mark = scene.site.provider.kcp.audit().mark()?;
+    let answer = bind(&here, &scene.strict, identity).await?;
+    ensure!(answer.status == 409, "{identity}: {answer:?}");
+    ensure!(answer.body.contains(name), "{answer:?}");
+    let after = namespaces.get(name).await?.metadata;
+    for (field, after) in [("annotations", after.annotations), ("labels", after.labels)] {
+        let after = after.unwrap_or_default();
+        for (key, value) in metadata[field].as_object().into_iter().flatten() {
+            ensure!(after.get(key).map(String::as_str) == value.as_str(), "{key}: {after:?}");
+        }
+    }
+    for kind in ["ServiceAccount", "Secret"] {
+        let inside = object::list(&object::api(&admin, &core(kind), Some(name))).await?;
+        let mut names = inside.iter().filter_map(|object| object.metadata.name.as_deref());
+        ensure!(names.all(|name| name == "default"), "{identity}: {kind} {inside:?}");
+    }
+    // Until its watch tells it, the backend may try to create the namespace; that is refused.
+    let mut written = scene.done(mark, &scene.strict, name)?;
+    written.retain(|request| request.is_write() && request.code != 409);
+    ensure!(written.is_empty(), "{}", listing(&written));
     Ok(())
 }
 

@@ -1,5 +1,5 @@
 //! The bad inputs of the HTTP API (security.md section 2), one test per row and named after it, against the running
-//! backend. Rows 46 to 56, 61 to 65 and 67 are not about this API or have suites of their own.
+//! backend. Rows 46 to 56 and 61 to 65 are not about this API or have suites of their own.
 //!
 //! Most rows share one site, see [`scene`]. A row that changes what its site is, or measures it, has its own.
 
@@ -21,7 +21,10 @@ mod session;
 mod tls;
 mod transport;
 
+use futures::FutureExt as _;
+
 use crate::Test;
+use crate::suite::messages::refused_at_start;
 
 pub(crate) fn tests() -> Vec<Test> {
     // What takes longest begins first.
@@ -41,6 +44,10 @@ pub(crate) fn tests() -> Vec<Test> {
         bodies::tests(),
         transport::tests(),
         secrets::tests(),
+        vec![("http::bad::67_an_isolation_that_is_none_is_refused_at_start", || {
+            let flags = &["--frontend-disabled=true", "--isolation=prefx"];
+            refused_at_start(flags, &["Prefixed, Namespaced and None"]).boxed()
+        })],
     ]
     .concat()
 }
