@@ -3,6 +3,7 @@
 mod bad_inputs;
 mod browser;
 mod flow;
+mod kubectl_bind;
 mod replicas;
 
 use crate::Test;
