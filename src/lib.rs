@@ -5,6 +5,8 @@
 //!            └─► init                                               │ deltas
 //!                                                                   ▼
 //!             onboarding, rights, gone ◄─ controllers ◄─ workers ◄─ fair queues
+//!                      ▲
+//!                      └─ http ◄─ browsers, `kubectl bind`
 //! ```
 //!
 //! Who watches what, in every engaged cluster ([`kinds`] holds the watches):
@@ -20,7 +22,8 @@
 //!
 //! Dependencies point one way (`scripts/check-layers` holds the table and fails on others):
 //! [`api`] and [`runtime`] stand alone; [`consumer`] uses `api`; [`kinds`], [`onboarding`], [`rights`]
-//! and [`gone`] use those; [`controllers`] use all of these; [`providers`] know the runtime and kcp, and nothing of
+//! and [`gone`] use those; [`controllers`] use all of these; [`http`] reads the caches of `kinds` and binds through
+//! `onboarding`, as the controllers do, and never calls them; [`providers`] know the runtime and kcp, and nothing of
 //! kube-bind; [`app`] wires.
 
 pub mod api;

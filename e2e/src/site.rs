@@ -10,6 +10,7 @@ use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use url::Url;
 
+use crate::idp::{self, IdentityProvider};
 use crate::kcp::Kcp;
 use crate::process::free_port;
 use crate::provider::Provider;
@@ -53,6 +54,27 @@ impl Site {
         let all: Vec<&str> = all.iter().map(String::as_str).chain(flags.iter().copied()).collect();
         let provider = Provider::start_on(kcp, name, &all).await?;
         Ok(Self { provider, base: format!("http://127.0.0.1:{port}") })
+    }
+
+    /// The same with a real identity provider that is not ours; whoever logs in there may bind.
+    pub async fn start_external(name: &str, flags: &[&str]) -> Result<(Self, IdentityProvider)> {
+        let port = free_port()?;
+        let base = format!("http://127.0.0.1:{port}");
+        let callback = format!("{base}/api/callback");
+        let idp = IdentityProvider::start(&callback).await?;
+        let all = [
+            "--frontend-disabled=false".to_owned(),
+            format!("--listen-address=127.0.0.1:{port}"),
+            "--admin-address=127.0.0.1:0".to_owned(),
+            format!("--oidc-issuer-url={}", idp.issuer),
+            format!("--oidc-callback-url={callback}"),
+            format!("--oidc-issuer-client-id={}", idp::CLIENT_ID),
+            format!("--oidc-issuer-client-secret={}", idp::CLIENT_SECRET),
+            "--oidc-allowed-groups=developers".to_owned(),
+        ];
+        let all: Vec<&str> = all.iter().map(String::as_str).chain(flags.iter().copied()).collect();
+        let provider = Provider::start_on(stack::kcp().await?, name, &all).await?;
+        Ok((Self { provider, base }, idp))
     }
 
     /// Somebody new, without cookies.
@@ -133,6 +155,8 @@ impl Visitor {
             .cookie_store(true)
             .redirect(Policy::none())
             .local_address(IpAddr::from(address))
+            // Who the server is does not matter here: nobody else listens at its port.
+            .tls_danger_accept_invalid_certs(base.starts_with("https://"))
             .build()?;
         Ok(Self { base: Url::parse(base)?, client, token: None })
     }

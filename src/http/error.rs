@@ -117,11 +117,6 @@ impl ApiError {
             .with_details(format!("at most {limit} bytes are read here"))
     }
 
-    /// 415.
-    pub fn unsupported_media_type(message: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::BadRequest, message)
-    }
-
     /// 421: a Host that is not ours.
     #[must_use]
     pub fn misdirected() -> Self {
@@ -161,11 +156,6 @@ impl ApiError {
             .with_details(format!("the log of the backend has the reason under request id {id}"))
     }
 
-    /// 502: another server answered what nobody can use.
-    pub fn bad_gateway(message: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(StatusCode::BAD_GATEWAY, Code::InternalError, message)
-    }
-
     /// 503: something that we need is missing for now.
     pub fn unavailable(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::InternalError, message).retry_after(SOON)
@@ -180,11 +170,6 @@ impl ApiError {
     /// 504: we or a server that we asked took too long.
     pub fn gateway_timeout(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StatusCode::GATEWAY_TIMEOUT, Code::InternalError, message)
-    }
-
-    /// 502 with the code for which the UI has a text about the consumer's cluster.
-    pub fn cluster_connection(message: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(StatusCode::BAD_GATEWAY, Code::ClusterConnectionFailed, message)
     }
 
     /// The table of http.md 2 for a refused call of ours. What the user can act on is told; the rest
@@ -229,13 +214,6 @@ impl ApiError {
     #[must_use]
     pub fn with_details(mut self, details: impl Into<String>) -> Self {
         self.details = details.into();
-        self
-    }
-
-    /// Another code than the usual one of the status.
-    #[must_use]
-    pub fn with_code(mut self, code: Code) -> Self {
-        self.code = code;
         self
     }
 

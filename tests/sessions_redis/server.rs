@@ -117,7 +117,11 @@ impl Drop for Server {
 fn binary() -> PathBuf {
     if let Some(named) = env::var_os("REDIS_SERVER") {
         let named = PathBuf::from(named);
-        assert!(named.is_file(), "REDIS_SERVER={} is not a file", named.display());
+        assert!(
+            named.is_file(),
+            "REDIS_SERVER={} is not a file; scripts/tools says how to get a redis-server",
+            named.display()
+        );
         return named;
     }
     let path = env::var_os("PATH").unwrap_or_default();

@@ -47,7 +47,6 @@ pub(crate) fn tests() -> Vec<Test> {
 
 async fn wrong_flags() -> Result<()> {
     for (flag, expected) in [
-        ("--isolation=prefx", "Prefixed, Namespaced and None"),
         ("--consumer-scope=global", "Namespaced and Cluster"),
         ("--multicluster-runtime-provider=k3s", "kubernetes and kcp"),
         ("--schema-source=crds", "customresourcedefinitions"),
@@ -72,7 +71,7 @@ async fn wrong_flags() -> Result<()> {
 }
 
 /// Runs the backend, which has to end with exit code 1 and one line of error that contains all of `expected`.
-async fn refused_at_start(flags: &[&str], expected: &[&str]) -> Result<()> {
+pub(super) async fn refused_at_start(flags: &[&str], expected: &[&str]) -> Result<()> {
     let (code, output) =
         Backend::run_to_end(&stack::unique("refused"), flags.iter().copied()).await?;
     ensure!(code == Some(1), "{flags:?}: exit code {code:?}\n{output}");

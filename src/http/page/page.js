@@ -254,6 +254,31 @@ function encoded(response) {
   return btoa(binary).replaceAll("+", "-").replaceAll("/", "_");
 }
 
+/** What makes a konnector sync the binding: the credential, and a bundle that names it. */
+function manifest(response) {
+  const name = response.bindingName ?? response.requests[0].metadata.name;
+  const secret = `kubeconfig-${name}`;
+  return {
+    apiVersion: "v1",
+    kind: "List",
+    items: [
+      {
+        apiVersion: "v1",
+        kind: "Secret",
+        metadata: { name: secret, namespace: "kube-bind" },
+        type: "Opaque",
+        data: { kubeconfig: response.kubeconfig },
+      },
+      {
+        apiVersion: response.apiVersion,
+        kind: "APIServiceBindingBundle",
+        metadata: { name },
+        spec: { kubeconfigSecretRef: { name: secret, key: "kubeconfig", namespace: "kube-bind" } },
+      },
+    ],
+  };
+}
+
 function finish(response) {
   // `kubectl bind` waits on this machine.
   if (given.redirect_url) {
@@ -265,11 +290,16 @@ function finish(response) {
     location.assign(back);
     return;
   }
-  const file = new Blob([JSON.stringify(response, null, 2)], { type: "application/json" });
+  const file = new Blob([JSON.stringify(manifest(response), null, 2)], { type: "application/json" });
   const link = $("download");
   if (link.href.startsWith("blob:")) URL.revokeObjectURL(link.href);
   link.href = URL.createObjectURL(file);
-  $("command").textContent = "kubectl bind deploy --file binding-response.json";
+  // The konnector brings the definition of bundles; two minutes are for pulling its image.
+  $("command").textContent = [
+    `kubectl apply --filename '${location.origin}/api/konnector-manifests'`,
+    "kubectl wait --for=create crd/apiservicebindingbundles.kube-bind.io --timeout=120s",
+    "kubectl apply --filename binding.json",
+  ].join("\n");
   const resources = (response.requests ?? []).flatMap((request) => request.spec.resources ?? []);
   $("check").textContent = resources
     .map((resource) => `kubectl get ${resource.resource}${resource.group ? `.${resource.group}` : ""}`)

@@ -3,22 +3,28 @@
 use anyhow::{Context as _, Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use e2e::client::Access;
+use e2e::backend::Backend;
 use e2e::kcp::{Claims, Workspace};
+use e2e::kubernetes::Kubernetes;
 use e2e::object::{self, core, kube_bind, resource};
-use e2e::provider::PLATFORM;
-use e2e::service::Source;
-use e2e::site::{Answer, Site, Visitor, bind_body};
-use e2e::stack;
+use e2e::process::free_port;
+use e2e::provider::{self, PLATFORM};
+use e2e::service::{self, Exported, GROUP, Source};
+use e2e::site::{Answer, Site, Visitor, bind_body, embedded};
+use e2e::{dirs, stack};
 use futures::FutureExt as _;
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
+use super::kubectl_bind;
 use crate::Test;
 
 pub(crate) fn tests() -> Vec<Test> {
     vec![
         ("http::the_cli_logs_in_sees_templates_and_binds", || cli().boxed()),
+        ("http::the_cli_logs_in_sees_templates_and_binds_on_kubernetes", || {
+            cli_on_kubernetes().boxed()
+        }),
         ("http::the_page_logs_in_binds_and_logs_out", || page().boxed()),
         ("http::a_binding_is_applied_to_the_consumers_cluster", || applied().boxed()),
     ]
@@ -28,18 +34,28 @@ pub(crate) fn tests() -> Vec<Test> {
 async fn offering(name: &str, flags: &[&str]) -> Result<(Site, Workspace)> {
     let flags: Vec<&str> = PLATFORM.iter().chain(flags).copied().collect();
     let site = Site::start(name, &flags).await?;
+    let tenant = offer(&site, name).await?;
+    Ok((site, tenant))
+}
+
+/// A workspace of a site in which the template `sheriffs` is on offer.
+pub(super) async fn offer(site: &Site, name: &str) -> Result<Workspace> {
     let tenant = site.provider.tenant(name, Claims::All).await?;
     site.provider.serve(&tenant, Source::Schemas).await?;
     let admin = site.provider.kcp.client(&tenant.cluster).await?;
-    let manifest = json!({
+    object::create(&admin, &kube_bind("APIServiceExportTemplate"), None, sheriffs()).await?;
+    Ok(tenant)
+}
+
+/// The template.
+fn sheriffs() -> Value {
+    json!({
         "metadata": {"name": "sheriffs"},
         "spec": {
             "scope": "Cluster",
             "resources": [{"group": "wildwest.dev", "resource": "sheriffs", "versions": ["v1alpha1"]}],
         },
-    });
-    object::create(&admin, &kube_bind("APIServiceExportTemplate"), None, manifest).await?;
-    Ok((site, tenant))
+    })
 }
 
 fn expect(answer: &Answer, status: u16) -> Result<()> {
@@ -47,41 +63,21 @@ fn expect(answer: &Answer, status: u16) -> Result<()> {
     Ok(())
 }
 
-/// The access in the answer of a bind.
-fn access(answer: &Value) -> Result<Access> {
-    let kubeconfig = answer["kubeconfig"].as_str().context("no kubeconfig")?;
-    Access::from_kubeconfig(std::str::from_utf8(&STANDARD.decode(kubeconfig)?)?, None)
-}
-
 async fn cli() -> Result<()> {
     let (site, tenant) = offering("http-cli", &[]).await?;
-    let found = site.visitor()?.get("/api/exports").await?;
-    expect(&found, 200)?;
-    let method = &found.json()?["authenticationMethods"][0];
-    ensure!(method["method"] == "OAuth2CodeGrant", "{found:?}");
-    let url = &method["oauth2CodeGrant"]["authenticatedURL"];
-    ensure!(*url == format!("{}/api/authorize", site.base), "{found:?}");
+    kubectl_bind::binds(&site.base, Some(&tenant.cluster), "sheriffs").await
+}
 
-    let cli = site.visitor()?.login_cli(&tenant.cluster, "").await?;
-    let query = format!("?cluster_id={}", tenant.cluster);
-    let templates = cli.get(&format!("/api/templates{query}")).await?;
-    expect(&templates, 200)?;
-    ensure!(templates.json()?["items"][0]["metadata"]["name"] == "sheriffs", "{templates:?}");
-
-    let body = bind_body("west", "sheriffs", "identity-1");
-    let bound = cli.post(&format!("/api/bind{query}"), &body).await?;
-    expect(&bound, 200)?;
-    let again = cli.post(&format!("/api/bind{query}"), &body).await?;
-    ensure!(again.body == bound.body, "a repeated bind differs");
-    let answer = bound.json()?;
-    // The credential is good at once: kubectl bind does not try again.
-    let client = access(&answer)?.client("kubectl-bind").await?;
-    let namespace = answer["providerNamespace"].as_str().context("no namespace")?;
-    let mut request = answer["requests"][0].clone();
-    request["metadata"]["namespace"] = json!(namespace);
-    object::create(&client, &kube_bind("APIServiceExportRequest"), Some(namespace), request)
-        .await?;
-    Ok(())
+async fn cli_on_kubernetes() -> Result<()> {
+    let name = stack::unique("http-cli-kubernetes");
+    let kubernetes = Kubernetes::start(&dirs::fresh(&name)?).await?;
+    let admin = kubernetes.client().await?;
+    let flags = provider::install(&kubernetes, &name).await?;
+    service::establish(&admin, &Exported::all(GROUP).map(|exported| exported.crd())).await?;
+    object::create(&admin, &kube_bind("APIServiceExportTemplate"), None, sheriffs()).await?;
+    let port = free_port()?;
+    let _backend = Backend::start(&name, [flags, embedded(port)].concat()).await?;
+    kubectl_bind::binds(&format!("http://127.0.0.1:{port}"), None, "sheriffs").await
 }
 
 async fn page() -> Result<()> {
