@@ -4,7 +4,7 @@
 //!  main ─ cli ─► app (wiring) ─► providers ─► runtime::fleet ─► one list+watch per endpoint and kind
 //!            └─► init                                               │ deltas
 //!                                                                   ▼
-//!             onboarding, rights, gone ◄─ controllers ◄─ workers ◄─ fair queues
+//!             onboarding, rights, gone ◄─ controllers ◄────────── fair queues
 //!                      ▲
 //!                      └─ http ◄─ browsers, `kubectl bind`
 //! ```

@@ -32,8 +32,9 @@ use crate::runtime::tasks::Tasks;
 pub use cluster::Subjects;
 pub use export_request::ExportSettings;
 
-/// Enough for a burst of binds, which mostly wait for the API server.
-const WORKERS: usize = 8;
+/// How many objects a controller works on at once through one endpoint: enough for a burst of binds, which mostly
+/// wait for the API server.
+const PLACES: usize = 8;
 
 /// What the controllers need to know.
 pub struct Context {
@@ -57,7 +58,7 @@ pub struct Controllers {
 trait Running: Send + Sync {
     /// Asks for everything of a cluster.
     fn ask_for(&self, kinds: &Kinds, cluster: &Cluster);
-    /// Starts the workers.
+    /// Starts to work.
     fn start(&self, fleet: &Arc<Fleet>, metrics: &Arc<Metrics>, tasks: &Tasks);
 }
 
@@ -75,7 +76,7 @@ impl<R: Reconciler> Running for Pair<R> {
     }
 
     fn start(&self, fleet: &Arc<Fleet>, metrics: &Arc<Metrics>, tasks: &Tasks) {
-        spawn(&self.reconciler, &self.queue, fleet, metrics, WORKERS, tasks);
+        spawn(&self.reconciler, &self.queue, fleet, metrics, tasks);
     }
 }
 
@@ -115,7 +116,7 @@ impl Controllers {
         let rights = Arc::new(ExportRights { kinds: Arc::clone(&kinds) });
         let gone = || Arc::new(Gone::new(Arc::clone(&kinds)));
         let events = Arc::new(events::Events::default());
-        let new_queue = || Arc::new(Queue::default());
+        let new_queue = || Arc::new(Queue::new(PLACES));
         let mut all = Vec::new();
 
         let queue = new_queue();
@@ -172,7 +173,7 @@ impl Controllers {
         }
     }
 
-    /// Starts the workers. They end after their current key when the tasks are stopped.
+    /// Starts to work; what is under way when the tasks are stopped is finished.
     pub fn start(&self, fleet: &Arc<Fleet>, metrics: &Arc<Metrics>, tasks: &Tasks) {
         for controller in &self.all {
             controller.start(fleet, metrics, tasks);

@@ -1,4 +1,4 @@
-//! Workers that take keys from a queue and reconcile them.
+//! Takes keys from a queue and reconciles them.
 
 use std::fmt::Display;
 use std::future::Future;
@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
+use tokio::task::{JoinError, JoinSet};
 
 use super::cluster::ObjKey;
 use super::error::{Retry, shortened};
@@ -35,33 +36,49 @@ pub trait Reconciler: Send + Sync + 'static {
     fn retry(error: &Self::Error) -> Retry;
 }
 
-/// Starts workers for a reconciler. They end after their current key when the tasks are stopped.
+/// Reconciles the keys of a queue, as many at once as that has places. When the tasks are stopped, those under way
+/// are finished.
 pub fn spawn<R: Reconciler>(
     reconciler: &Arc<R>,
     queue: &Arc<Queue>,
     fleet: &Arc<Fleet>,
     metrics: &Arc<Metrics>,
-    workers: usize,
     tasks: &Tasks,
 ) {
-    for _ in 0..workers {
-        let worker = Worker {
-            reconciler: Arc::clone(reconciler),
-            queue: Arc::clone(queue),
-            fleet: Arc::clone(fleet),
-            metrics: Arc::clone(metrics),
-        };
-        let cancel = tasks.cancelled().clone();
-        tasks.spawn(format!("a worker of {}", R::NAME), tasks.cancelled(), async move {
-            loop {
-                let key = tokio::select! {
-                    biased;
-                    () = cancel.cancelled() => return,
-                    key = worker.queue.next() => key,
-                };
-                worker.work(&key).await;
-            }
-        });
+    let worker = Arc::new(Worker {
+        reconciler: Arc::clone(reconciler),
+        queue: Arc::clone(queue),
+        fleet: Arc::clone(fleet),
+        metrics: Arc::clone(metrics),
+    });
+    let cancel = tasks.cancelled().clone();
+    tasks.spawn(format!("the controller {}", R::NAME), tasks.cancelled(), async move {
+        let mut under_way = JoinSet::new();
+        loop {
+            let key = tokio::select! {
+                biased;
+                () = cancel.cancelled() => break,
+                Some(ended) = under_way.join_next() => {
+                    sound(ended);
+                    continue;
+                }
+                key = worker.queue.next(|cluster| worker.fleet.serving(cluster)) => key,
+            };
+            let worker = Arc::clone(&worker);
+            under_way.spawn(async move { worker.work(&key).await });
+        }
+        while let Some(ended) = under_way.join_next().await {
+            sound(ended);
+        }
+    });
+}
+
+/// A panic outside of a reconcile is a bug of the runtime, which ends the process.
+fn sound(ended: Result<(), JoinError>) {
+    if let Err(err) = ended
+        && let Ok(panic) = err.try_into_panic()
+    {
+        std::panic::resume_unwind(panic);
     }
 }
 

@@ -47,6 +47,14 @@ pub enum ClusterSource {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EndpointId(u64);
 
+#[cfg(test)]
+impl EndpointId {
+    /// One that no endpoint has.
+    pub(crate) fn for_tests(id: u64) -> Self {
+        Self(u64::MAX - id)
+    }
+}
+
 /// What an endpoint is made from.
 #[derive(Clone)]
 pub struct EndpointSpec {

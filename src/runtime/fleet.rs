@@ -124,18 +124,23 @@ impl State {
         self.endpoints.values_mut().find(|running| running.endpoint.id() == id)
     }
 
-    fn handle(&self, id: &ClusterId) -> Option<Cluster> {
+    /// The endpoint through which a cluster is served.
+    ///
+    /// A workspace that moves between shards is seen through both for a while. An endpoint that is
+    /// still published is the better guess, then the one that was made last; when the other one
+    /// lets go of the workspace its objects are looked at again.
+    fn through(&self, id: &ClusterId) -> Option<(&Running, &Arc<ClusterInfo>)> {
         let through = self.engaged.get(id)?;
-        // A workspace that moves between shards is seen through both for a while. An endpoint that is
-        // still published is the better guess, then the one that was made last; when the other one
-        // lets go of the workspace its objects are looked at again.
-        let (endpoint, info) = through
+        through
             .iter()
             .filter_map(|(endpoint, info)| Some((self.find(*endpoint)?, info)))
             .filter(|(running, _)| running.ready)
-            .max_by_key(|(running, _)| (running.lost_since.is_none(), running.endpoint.id()))?;
-        let endpoint = Arc::clone(&endpoint.endpoint);
-        Some(Cluster::new(id.clone(), endpoint, Arc::clone(info)))
+            .max_by_key(|(running, _)| (running.lost_since.is_none(), running.endpoint.id()))
+    }
+
+    fn handle(&self, id: &ClusterId) -> Option<Cluster> {
+        let (running, info) = self.through(id)?;
+        Some(Cluster::new(id.clone(), Arc::clone(&running.endpoint), Arc::clone(info)))
     }
 }
 
@@ -403,6 +408,12 @@ impl Fleet {
     #[must_use]
     pub fn cluster(&self, id: &ClusterId) -> Option<Cluster> {
         self.state().handle(id)
+    }
+
+    /// The endpoint that [`Fleet::cluster`] would lead through.
+    #[must_use]
+    pub fn serving(&self, id: &ClusterId) -> Option<EndpointId> {
+        self.state().through(id).map(|(running, _)| running.endpoint.id())
     }
 
     /// What keeps the process from being ready, each with a name; empty if nothing does.

@@ -1,10 +1,12 @@
-//! A keyed queue that is fair between clusters.
+//! A keyed queue that is fair between clusters and between endpoints.
 //!
 //! FIFO within a cluster and round robin over clusters, so that one noisy workspace delays the
-//! others by at most one reconcile. A key waits at most once, is worked on by one worker at a time,
-//! and is queued again afterwards if it was asked for meanwhile. Of several timers for a key the
-//! earliest counts.
+//! others by at most one reconcile. Only so many keys are in flight through one endpoint: a shard
+//! that hangs keeps its own workspaces waiting, and nobody else's. A key waits at most once, is in
+//! flight at most once, and is queued again afterwards if it was asked for meanwhile. Of several
+//! timers for a key the earliest counts.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,6 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::cluster::{ClusterId, ObjKey};
+use super::endpoint::EndpointId;
 use super::error::Retry;
 
 /// No timer is shorter, whatever an object asks for.
@@ -26,19 +29,30 @@ struct State {
     ready: HashMap<ClusterId, VecDeque<ObjKey>>,
     rota: VecDeque<ClusterId>,
     queued: HashSet<ObjKey>,
-    /// Keys being worked on; true where they were asked for again meanwhile.
-    in_flight: HashMap<ObjKey, bool>,
+    /// Keys being worked on.
+    in_flight: HashMap<ObjKey, InFlight>,
+    /// How many of them are worked on through an endpoint.
+    busy: HashMap<EndpointId, usize>,
     timers: BTreeMap<(Instant, u64), ObjKey>,
     deadlines: HashMap<ObjKey, (Instant, u64)>,
     failures: HashMap<ObjKey, u32>,
     sequence: u64,
 }
 
-/// The queue of one controller.
 #[derive(Default)]
+struct InFlight {
+    /// Whether it was asked for meanwhile.
+    again: bool,
+    /// The endpoint that served its cluster when it was taken.
+    through: Option<EndpointId>,
+}
+
+/// The queue of one controller.
 pub struct Queue {
     state: Mutex<State>,
     wake: Notify,
+    /// How many keys may be in flight through one endpoint.
+    places: usize,
 }
 
 /// How the work on a key ended.
@@ -63,8 +77,8 @@ impl State {
     }
 
     fn push(&mut self, key: ObjKey) {
-        if let Some(again) = self.in_flight.get_mut(&key) {
-            *again = true;
+        if let Some(in_flight) = self.in_flight.get_mut(&key) {
+            in_flight.again = true;
             return;
         }
         if !self.queued.insert(key.clone()) {
@@ -77,8 +91,21 @@ impl State {
         line.push_back(key);
     }
 
-    fn pop(&mut self) -> Option<ObjKey> {
-        let cluster = self.rota.pop_front()?;
+    /// The next key whose endpoint has a place, from the cluster that has waited longest. A key of a cluster
+    /// that is not served needs none: there is nothing to wait for.
+    ///
+    /// Looks at every waiting cluster of the endpoints that have no place.
+    fn pop(
+        &mut self,
+        places: usize,
+        serving: impl Fn(&ClusterId) -> Option<EndpointId>,
+    ) -> Option<ObjKey> {
+        let (at, through) = self.rota.iter().enumerate().find_map(|(at, cluster)| {
+            let through = serving(cluster);
+            let busy = through.and_then(|endpoint| self.busy.get(&endpoint));
+            (busy.copied().unwrap_or_default() < places).then_some((at, through))
+        })?;
+        let cluster = self.rota.remove(at)?;
         let line = self.ready.get_mut(&cluster)?;
         let key = line.pop_front()?;
         if line.is_empty() {
@@ -88,8 +115,23 @@ impl State {
         }
         self.queued.remove(&key);
         self.cancel_timer(&key);
-        self.in_flight.insert(key.clone(), false);
+        if let Some(endpoint) = through {
+            *self.busy.entry(endpoint).or_default() += 1;
+        }
+        self.in_flight.insert(key.clone(), InFlight { again: false, through });
         Some(key)
+    }
+
+    /// Ends the work on a key; whether it was asked for meanwhile.
+    fn land(&mut self, key: &ObjKey) -> bool {
+        let Some(in_flight) = self.in_flight.remove(key) else { return false };
+        if let Some(Entry::Occupied(mut busy)) = in_flight.through.map(|id| self.busy.entry(id)) {
+            *busy.get_mut() -= 1;
+            if *busy.get() == 0 {
+                busy.remove();
+            }
+        }
+        in_flight.again
     }
 
     fn cancel_timer(&mut self, key: &ObjKey) {
@@ -122,6 +164,12 @@ impl State {
 }
 
 impl Queue {
+    /// An empty one, in which so many keys may be in flight through one endpoint.
+    #[must_use]
+    pub fn new(places: usize) -> Self {
+        Self { state: Mutex::default(), wake: Notify::new(), places }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -138,16 +186,14 @@ impl Queue {
         self.wake.notify_one();
     }
 
-    /// Waits for the next key. It stays in flight until [`Queue::done`].
-    pub async fn next(&self) -> ObjKey {
+    /// Waits for the next key that can be worked on; `serving` says through which endpoint a cluster is served.
+    /// The key stays in flight until [`Queue::done`]. For one caller at a time.
+    pub async fn next(&self, serving: impl Fn(&ClusterId) -> Option<EndpointId>) -> ObjKey {
         loop {
             let next_timer = {
                 let mut state = self.state();
                 state.fire_timers(Instant::now());
-                if let Some(key) = state.pop() {
-                    if !state.rota.is_empty() {
-                        self.wake.notify_one();
-                    }
+                if let Some(key) = state.pop(self.places, &serving) {
                     return key;
                 }
                 state.timers.keys().next().map(|(at, _)| *at)
@@ -165,7 +211,7 @@ impl Queue {
     /// Ends the work on a key.
     pub fn done(&self, key: &ObjKey, outcome: Outcome) {
         let mut state = self.state();
-        let again = state.in_flight.remove(key).unwrap_or(false);
+        let again = state.land(key);
         match outcome {
             Outcome::Done(pause) => {
                 state.failures.remove(key);
@@ -205,10 +251,16 @@ mod tests {
         ObjKey::new(&ClusterId::parse(cluster).unwrap(), "", name)
     }
 
+    /// Clusters `a…` are served through one endpoint, the others through none.
+    async fn next(queue: &Queue) -> ObjKey {
+        let endpoint = EndpointId::for_tests(1);
+        queue.next(|cluster| cluster.as_str().starts_with('a').then_some(endpoint)).await
+    }
+
     async fn names(queue: &Queue, count: usize) -> Vec<String> {
         let mut names = Vec::new();
         for _ in 0..count {
-            let key = queue.next().await;
+            let key = next(queue).await;
             names.push(key.to_string());
             queue.done(&key, Outcome::Done(None));
         }
@@ -217,7 +269,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_noisy_cluster_delays_another_by_at_most_one_key() {
-        let queue = Queue::default();
+        let queue = Queue::new(2);
         for name in ["1", "2", "3"] {
             queue.add(key("noisy", name));
         }
@@ -227,9 +279,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_key_in_flight_is_held_and_queued_once_more_afterwards() {
-        let queue = Queue::default();
+        let queue = Queue::new(2);
         queue.add(key("a", "x"));
-        let first = queue.next().await;
+        let first = next(&queue).await;
         queue.add(key("a", "x"));
         queue.add(key("a", "x"));
         assert_eq!(queue.depth(), 0);
@@ -239,64 +291,86 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn of_two_timers_of_a_key_the_earlier_counts_and_fires_once() {
-        let queue = Queue::default();
+        let queue = Queue::new(2);
         let start = Instant::now();
         queue.add_after(key("a", "x"), Duration::from_mins(1));
         queue.add_after(key("a", "x"), Duration::from_secs(5));
         queue.add_after(key("a", "x"), Duration::from_secs(30));
-        let fired = queue.next().await;
+        let fired = next(&queue).await;
         assert_eq!(start.elapsed().as_secs(), 5);
         queue.done(&fired, Outcome::Done(None));
-        let more = tokio::time::timeout(Duration::from_mins(2), queue.next()).await;
+        let more = tokio::time::timeout(Duration::from_mins(2), next(&queue)).await;
         assert!(more.is_err());
     }
 
     #[tokio::test(start_paused = true)]
     async fn failures_of_a_key_are_tried_again_with_growing_pauses_until_one_succeeds() {
-        let queue = Queue::default();
+        let queue = Queue::new(2);
         queue.add(key("a", "x"));
         let mut pauses = Vec::new();
         let mut last = Instant::now();
         for _ in 0..4 {
-            let key = queue.next().await;
+            let key = next(&queue).await;
             pauses.push(last.elapsed().as_millis());
             last = Instant::now();
             queue.done(&key, Outcome::Failed(Retry::Transient));
         }
         assert_eq!(pauses, [0, 200, 400, 800]);
-        let fixed = queue.next().await;
+        let fixed = next(&queue).await;
         queue.done(&fixed, Outcome::Done(None));
         queue.add(key("a", "x"));
-        let again = queue.next().await;
+        let again = next(&queue).await;
         last = Instant::now();
         queue.done(&again, Outcome::Failed(Retry::Transient));
-        queue.next().await;
+        next(&queue).await;
         assert_eq!(last.elapsed().as_millis(), 200);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_busy_object_does_not_make_a_failing_key_immediate() {
-        let queue = Queue::default();
+        let queue = Queue::new(2);
         queue.add(key("a", "x"));
         for _ in 0..5 {
-            let key = queue.next().await;
+            let key = next(&queue).await;
             queue.done(&key, Outcome::Failed(Retry::Denied));
         }
         let start = Instant::now();
         queue.add(key("a", "x"));
         queue.add(key("a", "x"));
-        queue.next().await;
+        next(&queue).await;
         assert_eq!(start.elapsed().as_secs(), 1);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_terminal_failure_is_not_tried_again_until_something_asks() {
-        let queue = Queue::default();
+        let queue = Queue::new(2);
         queue.add(key("a", "x"));
-        let first = queue.next().await;
+        let first = next(&queue).await;
         queue.done(&first, Outcome::Failed(Retry::Terminal));
-        assert!(tokio::time::timeout(Duration::from_hours(1), queue.next()).await.is_err());
+        assert!(tokio::time::timeout(Duration::from_hours(1), next(&queue)).await.is_err());
         queue.add(key("a", "x"));
         assert_eq!(names(&queue, 1).await, ["a|x"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_endpoint_that_hangs_holds_its_own_clusters_only() {
+        let queue = Queue::new(2);
+        for name in ["1", "2", "3", "4"] {
+            queue.add(key("a1", name));
+            queue.add(key("a2", name));
+        }
+        queue.add(key("b", "1"));
+        let hanging = [next(&queue).await, next(&queue).await];
+        assert_eq!(hanging.each_ref().map(ToString::to_string), ["a1|1", "a2|1"]);
+        assert_eq!(names(&queue, 1).await, ["b|1"]);
+        queue.add(key("b", "2"));
+        assert_eq!(names(&queue, 1).await, ["b|2"]);
+        assert!(tokio::time::timeout(Duration::from_hours(1), next(&queue)).await.is_err());
+
+        queue.done(&hanging[0], Outcome::Done(None));
+        assert_eq!(names(&queue, 2).await, ["a1|2", "a2|2"]);
+        queue.done(&hanging[1], Outcome::Failed(Retry::Terminal));
+        assert_eq!(names(&queue, 4).await, ["a1|3", "a2|3", "a1|4", "a2|4"]);
+        assert!(queue.state().busy.is_empty());
     }
 }
