@@ -214,7 +214,7 @@ fn provider_kind(config: &Config) -> providers::Kind {
     match config.provider {
         ProviderKind::Kubernetes => providers::Kind::Kubernetes,
         ProviderKind::Kcp => providers::Kind::Kcp {
-            slice: config.endpoint_slice_name.clone(),
+            slices: config.endpoint_slice_names.clone(),
             claims: CLAIMS.iter().filter(|claim| needed(claim, config)).copied().collect(),
             serve_export: config.serve_export_workspace,
         },

@@ -112,9 +112,10 @@ pub(super) struct AccessArgs {
     /// `kubernetes` (one cluster) or `kcp` (every workspace that bound the APIExport)
     #[arg(long, value_name = "PROVIDER", default_value = "kubernetes")]
     pub(super) multicluster_runtime_provider: String,
-    /// kcp: endpoint slice of the APIExport, to watch in the workspace of the kubeconfig
+    /// kcp: endpoint slice of the APIExport, to watch in the workspace of the kubeconfig; give it once for
+    /// each slice, where Partitions have their own
     #[arg(long, value_name = "NAME", default_value = "kube-bind.io")]
-    pub(super) apiexport_endpoint_slice_name: String,
+    pub(super) apiexport_endpoint_slice_name: Vec<String>,
     /// kubernetes: https URL that replaces the host of the kubeconfig. kcp: the one virtual
     /// workspace URL to use instead of the endpoint slice,
     /// https://<host>/services/apiexport/<cluster>/<export>

@@ -28,8 +28,8 @@ pub struct Config {
     pub context: Option<String>,
     /// `--multicluster-runtime-provider`.
     pub provider: ProviderKind,
-    /// `--apiexport-endpoint-slice-name`, read with [`ProviderKind::Kcp`] only.
-    pub endpoint_slice_name: String,
+    /// `--apiexport-endpoint-slice-name`, given once or more, read with [`ProviderKind::Kcp`] only.
+    pub endpoint_slice_names: Vec<String>,
     /// `--server-url` without a trailing slash in its path. With [`ProviderKind::Kubernetes`] it
     /// replaces the host of the kubeconfig, with [`ProviderKind::Kcp`] it is the one virtual
     /// workspace URL.

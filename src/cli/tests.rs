@@ -32,7 +32,7 @@ fn defaults() -> Config {
         kubeconfig: None,
         context: None,
         provider: ProviderKind::Kubernetes,
-        endpoint_slice_name: "kube-bind.io".to_owned(),
+        endpoint_slice_names: vec!["kube-bind.io".to_owned()],
         server_url: None,
         serve_export_workspace: false,
         apibinding_ignore_prefixes: ["kube-bind.io", "tenancy.kcp.io", "topology.kcp.io"]
@@ -108,6 +108,19 @@ fn of_a_repeated_flag_the_last_one_counts() {
     assert_eq!(run(&["--context=a", "--context=b"]).context.as_deref(), Some("b"));
     let last = refused(&[HEADLESS, "--frontend-disabled=false"]);
     assert!(last.starts_with("--oidc-issuer-client-id is needed"), "{last}");
+}
+
+#[test]
+fn endpoint_slices_are_as_many_as_are_named() {
+    let config =
+        run(&["--apiexport-endpoint-slice-name=east", "--apiexport-endpoint-slice-name=west"]);
+    assert_eq!(config.endpoint_slice_names, ["east", "west"]);
+    let refused = refused(&[
+        "--apiexport-endpoint-slice-name=east",
+        HEADLESS,
+        "--apiexport-endpoint-slice-name=We st",
+    ]);
+    assert!(refused.contains("--apiexport-endpoint-slice-name"), "{refused}");
 }
 
 #[test]

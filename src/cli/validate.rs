@@ -111,10 +111,8 @@ pub(super) fn run_config(
         config.host_aliases = front::aliases(front)?;
     }
     // Rules of our own come last, so that the order of the contract stays what people know.
-    let endpoint_slice_name = flag(
-        "apiexport-endpoint-slice-name",
-        values::object_name(&access.apiexport_endpoint_slice_name),
-    )?;
+    let slices = access.apiexport_endpoint_slice_name.iter().map(|name| values::object_name(name));
+    let endpoint_slice_names = flag("apiexport-endpoint-slice-name", slices.collect())?;
     let server_url = non_empty(&access.server_url)
         .map(|url| flag("server-url", values::server_url(&url, provider)))
         .transpose()?;
@@ -122,7 +120,7 @@ pub(super) fn run_config(
         kubeconfig: kubeconfig(&access.kubeconfig)?,
         context: non_empty(&access.context),
         provider,
-        endpoint_slice_name,
+        endpoint_slice_names,
         server_url,
         serve_export_workspace: access.serve_export_workspace,
         apibinding_ignore_prefixes: values::list(&access.apibinding_ignore_prefixes),

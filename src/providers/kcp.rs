@@ -1,28 +1,26 @@
 //! All workspaces that bound an APIExport of kcp.
 //!
-//! Watches: the APIExportEndpointSlice in the export's workspace, and through each endpoint the
+//! Watches: the APIExportEndpointSlices in the export's workspace (`slices`), and through each endpoint the
 //! APIBindings of the workspaces behind it. Writes: nothing. Promises: a workspace is engaged when
 //! its APIBinding to our export is bound, with what it does not let us do; it is never taken for
 //! deleted because a shard or an endpoint is away.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+mod slices;
 
+use std::sync::Arc;
+
+use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use futures::{FutureExt as _, StreamExt as _};
 use http::Uri;
-use kube::api::Api;
-use kube::runtime::watcher::{self, Error, Event, watcher};
 use kube::{Config, ResourceExt as _};
 use tokio_util::sync::CancellationToken;
 
+use self::slices::Slices;
 use super::{Provider, ProviderError};
 use crate::api::claims::Claim;
-use crate::api::kcp::{ApiBinding, ApiExportEndpointSlice, PHASE_BOUND};
+use crate::api::kcp::{ApiBinding, PHASE_BOUND};
 use crate::api::keys;
 use crate::runtime::cache::Delta;
-use crate::runtime::endpoint::{ClusterSource, EndpointSpec, WATCH_TIMEOUT, connect};
 use crate::runtime::fleet::{ClusterInfo, Fleet, Source};
 use crate::runtime::kind::Kind;
 use crate::runtime::metrics::Metrics;
@@ -113,154 +111,23 @@ fn is_granted(claim: &Claim, binding: &ApiBinding) -> bool {
 }
 
 pub(super) struct Kcp {
-    config: Config,
     fixed: Option<Uri>,
-    slice: String,
+    slices: Slices,
     bindings: Arc<Kind<ApiBinding>>,
-    /// It was said that the slice has no endpoint: kcp writes the slice several times before it has.
-    said_empty: AtomicBool,
 }
 
 impl Kcp {
     pub(super) fn new(
         config: Config,
         fixed: Option<Uri>,
-        slice: String,
+        slices: Vec<String>,
         claims: Vec<Claim>,
         serve_export: bool,
     ) -> Self {
         let bindings = Arc::new(Kind::<ApiBinding>::whole("APIBinding", None));
         let engage = Engage { bindings: Arc::downgrade(&bindings), claims, serve_export };
         bindings.subscribe(move |fleet, delta| engage.changed(fleet, delta));
-        Self { config, fixed, slice, bindings, said_empty: AtomicBool::new(false) }
-    }
-
-    fn endpoint(&self, url: &Uri) -> EndpointSpec {
-        let mut config = self.config.clone();
-        config.cluster_url = url.clone();
-        EndpointSpec { config, source: ClusterSource::Annotation(keys::KCP_CLUSTER) }
-    }
-
-    /// Takes over the URLs of a slice. One that is no URL of an export is said and left out.
-    fn publish(
-        &self,
-        fleet: &Arc<Fleet>,
-        slice: Option<&ApiExportEndpointSlice>,
-    ) -> Result<(), ProviderError> {
-        let endpoints =
-            slice.and_then(|slice| slice.status.as_ref()).map(|status| &status.endpoints);
-        let mut urls = Vec::new();
-        for endpoint in endpoints.into_iter().flatten() {
-            match endpoint.url.trim_end_matches('/').parse::<Uri>() {
-                Ok(url)
-                    if ExportRef::of_url(&url).is_some() && url.scheme_str() == Some("https") =>
-                {
-                    urls.push(url);
-                }
-                _ => tracing::warn!(
-                    url = endpoint.url,
-                    slice = self.slice,
-                    "endpoint is left out: its URL is not https://<host>/services/apiexport/<cluster>/<export>"
-                ),
-            }
-        }
-        let empty = urls.is_empty() && slice.is_some();
-        if empty && !self.said_empty.load(Ordering::Relaxed) {
-            tracing::info!(
-                slice = self.slice,
-                "the APIExportEndpointSlice has no endpoint yet; it gets one when the first workspace \
-                 binds the APIExport; waiting"
-            );
-        }
-        self.said_empty.store(empty, Ordering::Relaxed);
-        let specs = urls.iter().map(|url| self.endpoint(url)).collect();
-        match fleet.set_endpoints(specs) {
-            Err(err) if fleet.has_endpoints() => {
-                tracing::warn!("{err}; going on with the other endpoints");
-                Ok(())
-            }
-            result => Ok(result?),
-        }
-    }
-
-    async fn follow_slice(
-        &self,
-        fleet: &Arc<Fleet>,
-        metrics: &Arc<Metrics>,
-    ) -> Result<(), ProviderError> {
-        let client = connect(self.config.clone(), metrics)?;
-        let server = self.config.cluster_url.to_string();
-        let seconds = u32::try_from(WATCH_TIMEOUT.as_secs()).unwrap_or(60);
-        let config = watcher::Config::default()
-            .fields(&format!("metadata.name={}", self.slice))
-            .timeout(seconds);
-        let mut events = watcher(Api::<ApiExportEndpointSlice>::all(client), config).boxed();
-        let mut listed = None;
-        let mut pause = Duration::from_millis(500);
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(Event::Init) => {
-                    listed = None;
-                    continue;
-                }
-                Ok(Event::InitApply(slice)) => {
-                    listed = Some(slice);
-                    continue;
-                }
-                Ok(Event::InitDone) => match listed.take() {
-                    Some(slice) => self.publish(fleet, Some(&slice))?,
-                    None => self.absent(fleet, &server)?,
-                },
-                Ok(Event::Apply(slice)) => self.publish(fleet, Some(&slice))?,
-                Ok(Event::Delete(_)) => self.absent(fleet, &server)?,
-                Err(err) => {
-                    fleet.waiting(self.explain(&err, &server));
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(Duration::from_secs(15));
-                    continue;
-                }
-            }
-            pause = Duration::from_millis(500);
-        }
-        Err(ProviderError::WatchEnded)
-    }
-
-    fn absent(&self, fleet: &Arc<Fleet>, server: &str) -> Result<(), ProviderError> {
-        fleet.waiting(format!(
-            "there is no APIExportEndpointSlice {} in {server}; check --kubeconfig, --context and \
-             --apiexport-endpoint-slice-name, or run `backend init`; waiting for it",
-            self.slice
-        ));
-        if fleet.has_endpoints() { self.publish(fleet, None) } else { Ok(()) }
-    }
-
-    fn explain(&self, err: &Error, server: &str) -> String {
-        let slice = &self.slice;
-        let status = match err {
-            Error::InitialListFailed(kube::Error::Api(status))
-            | Error::WatchStartFailed(kube::Error::Api(status))
-            | Error::WatchError(status) => Some(&**status),
-            _ => None,
-        };
-        match status.map(|status| status.code) {
-            Some(404) => format!(
-                "{server} serves no APIExportEndpointSlices; the context must point at the kcp \
-                 workspace of the APIExport (https://host/clusters/root:kube-bind); trying again"
-            ),
-            Some(401) => format!(
-                "{server} does not accept the credential; renew the kubeconfig with `backend init`, then \
-                 restart; trying again"
-            ),
-            Some(403) => format!(
-                "the credential may not read APIExportEndpointSlice {slice} in {server}; grant the \
-                 rules of kcp/rbac.yaml with `backend init`, or check --context; trying again"
-            ),
-            _ => format!(
-                "{server} cannot be reached: {}; check that it runs and that the kubeconfig names it; \
-                 trying again",
-                crate::runtime::watch::text_of(err)
-            ),
-        }
+        Self { fixed, slices: Slices::new(config, slices), bindings }
     }
 }
 
@@ -277,13 +144,14 @@ impl Provider for Kcp {
     ) -> BoxFuture<'static, Result<(), ProviderError>> {
         async move {
             if let Some(url) = &self.fixed {
-                fleet.set_endpoints(vec![self.endpoint(url)])?;
+                fleet.set_endpoints(vec![self.slices.endpoint(url)])?;
+                fleet.discovered();
                 cancel.cancelled().await;
                 return Ok(());
             }
             tokio::select! {
                 () = cancel.cancelled() => Ok(()),
-                ended = self.follow_slice(&fleet, &metrics) => ended,
+                ended = self.slices.follow(&fleet, &metrics) => ended,
             }
         }
         .boxed()

@@ -41,6 +41,7 @@ impl Provider for Kubernetes {
         async move {
             let source = ClusterSource::Static(ClusterId::local());
             fleet.set_endpoints(vec![EndpointSpec { config: self.config.clone(), source }])?;
+            fleet.discovered();
             cancel.cancelled().await;
             Ok(())
         }

@@ -52,8 +52,8 @@ pub enum Kind {
     Kubernetes,
     /// All workspaces that bound an APIExport of kcp.
     Kcp {
-        /// The APIExportEndpointSlice in the workspace of the kubeconfig.
-        slice: String,
+        /// The APIExportEndpointSlices in the workspace of the kubeconfig.
+        slices: Vec<String>,
         /// The claims that a workspace has to accept.
         claims: Vec<Claim>,
         /// Serve the export's own logical cluster as well.
@@ -67,8 +67,8 @@ pub enum Kind {
 pub fn from_config(kind: Kind, config: Config, server_url: Option<Uri>) -> Arc<dyn Provider> {
     match kind {
         Kind::Kubernetes => Arc::new(kubernetes::Kubernetes::new(config, server_url)),
-        Kind::Kcp { slice, claims, serve_export } => {
-            Arc::new(kcp::Kcp::new(config, server_url, slice, claims, serve_export))
+        Kind::Kcp { slices, claims, serve_export } => {
+            Arc::new(kcp::Kcp::new(config, server_url, slices, claims, serve_export))
         }
     }
 }

@@ -186,8 +186,6 @@ impl Fleet {
             }
         }
         let mut state = self.state();
-        state.discovered = true;
-        state.waiting = None;
         for (url, running) in &mut state.endpoints {
             if urls.contains(url) {
                 if running.lost_since.take().is_some() {
@@ -210,6 +208,13 @@ impl Fleet {
         }
         self.count(&state);
         result
+    }
+
+    /// Says that the provider knows all endpoints that there are: until then the process is not ready.
+    pub fn discovered(&self) {
+        let mut state = self.state();
+        state.discovered = true;
+        state.waiting = None;
     }
 
     /// Ends endpoints that were held long enough; the time until the next one is due comes back.

@@ -23,6 +23,9 @@ pub(crate) fn tests() -> Vec<Test> {
             wrong_flags().boxed()
         }),
         ("messages::an_export_without_endpoints_is_waited_for", || no_endpoints().boxed()),
+        ("messages::of_two_endpoint_slices_each_is_enough_and_a_missing_one_is_said", || {
+            two_slices().boxed()
+        }),
         ("messages::a_wrong_context_is_said_in_one_line", || wrong_context().boxed()),
         ("messages::a_backend_that_starts_before_kcp_waits_for_it_and_says_so_once", || {
             server_down().boxed()
@@ -166,6 +169,52 @@ async fn no_endpoints() -> Result<()> {
     provider.served(&tenant).await?;
     let admin = kcp.client(&tenant.cluster).await?;
     binding::bind(&admin, &binding::Request::new("consumer", "consumer")).await?;
+    Ok(())
+}
+
+async fn two_slices() -> Result<()> {
+    let kcp = stack::kcp().await?;
+    let name = stack::unique("two-slices");
+    let (export, mut flags) = provider::init(&kcp, &name).await?;
+    flags.extend(
+        ["kube-bind.io", "east"].map(|name| format!("--apiexport-endpoint-slice-name={name}")),
+    );
+    let backend = Backend::launch(&name, flags.clone()).await?;
+    let served = async |tenant: &str, provider: &Provider| -> Result<()> {
+        let tenant = kcp.create_workspace("root", &stack::unique(tenant)).await?;
+        kcp.bind_export(&tenant, &provider.export.path, provider::EXPORT, Claims::All).await?;
+        provider.served(&tenant).await
+    };
+    let provider = Provider::of(kcp.clone(), export, flags, backend);
+    served("first-slice", &provider).await?;
+    let expected = "there is no APIExportEndpointSlice east";
+    let backend = &provider.backend;
+    eventually("/readyz to name the slice", SOON, async || match backend.get("/readyz").await {
+        Ok((503, body)) if body.contains(expected) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await?;
+
+    let admin = kcp.client(&provider.export.cluster).await?;
+    let kind = "APIExportEndpointSlice";
+    let slices = resource("apis.kcp.io", "v1alpha1", kind, "apiexportendpointslices");
+    let api = object::api(&admin, &slices, None);
+    let spec = api.get("kube-bind.io").await?.data["spec"].clone();
+    let manifest = json!({"metadata": {"name": "east"}, "spec": spec});
+    object::create(&admin, &slices, None, manifest).await?;
+    backend.ready().await?;
+    object::delete(&api, "kube-bind.io").await?;
+    eventually("the other slice to be missed", SOON, async || {
+        let output = backend.output().map_err(|err| err.to_string())?;
+        let said = output.contains("there is no APIExportEndpointSlice kube-bind.io");
+        said.then_some(()).ok_or("not said yet".to_owned())
+    })
+    .await?;
+    served("second-slice", &provider).await?;
+    // Its endpoints are those of the other.
+    let output = backend.output()?;
+    ensure!(!output.contains("no longer published"), "{output}");
+    ensure!(output.matches("endpoint added").count() == 1, "{output}");
     Ok(())
 }
 
