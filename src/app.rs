@@ -122,7 +122,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
     };
     let controllers = Arc::new(Controllers::new(context));
     let server_url = config.server_url.clone();
-    let provider = providers::from_config(provider_kind(&config), client_config, server_url);
+    let provider = providers::from_config(provider_kind(&config), client_config, server_url)?;
 
     let tasks = Tasks::default();
     let stop = tasks.cancelled().clone();
@@ -215,6 +215,7 @@ fn provider_kind(config: &Config) -> providers::Kind {
         ProviderKind::Kubernetes => providers::Kind::Kubernetes,
         ProviderKind::Kcp => providers::Kind::Kcp {
             slices: config.endpoint_slice_names.clone(),
+            state_dir: config.state_dir.clone(),
             claims: CLAIMS.iter().filter(|claim| needed(claim, config)).copied().collect(),
             serve_export: config.serve_export_workspace,
         },

@@ -116,6 +116,10 @@ pub(super) struct AccessArgs {
     /// each slice, where Partitions have their own
     #[arg(long, value_name = "NAME", default_value = "kube-bind.io")]
     pub(super) apiexport_endpoint_slice_name: Vec<String>,
+    /// kcp: existing directory in which the last known endpoints are stored, for a start while the shard of the
+    /// APIExport is away; empty means nowhere
+    #[arg(long, value_name = "DIR", default_value = "", hide_default_value = true)]
+    pub(super) state_dir: String,
     /// kubernetes: https URL that replaces the host of the kubeconfig. kcp: the one virtual
     /// workspace URL to use instead of the endpoint slice,
     /// https://<host>/services/apiexport/<cluster>/<export>

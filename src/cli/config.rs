@@ -30,6 +30,8 @@ pub struct Config {
     pub provider: ProviderKind,
     /// `--apiexport-endpoint-slice-name`, given once or more, read with [`ProviderKind::Kcp`] only.
     pub endpoint_slice_names: Vec<String>,
+    /// `--state-dir`, read with [`ProviderKind::Kcp`] only; none means that nothing is stored.
+    pub state_dir: Option<PathBuf>,
     /// `--server-url` without a trailing slash in its path. With [`ProviderKind::Kubernetes`] it
     /// replaces the host of the kubeconfig, with [`ProviderKind::Kcp`] it is the one virtual
     /// workspace URL.

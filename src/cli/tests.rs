@@ -33,6 +33,7 @@ fn defaults() -> Config {
         context: None,
         provider: ProviderKind::Kubernetes,
         endpoint_slice_names: vec!["kube-bind.io".to_owned()],
+        state_dir: None,
         server_url: None,
         serve_export_workspace: false,
         apibinding_ignore_prefixes: ["kube-bind.io", "tenancy.kcp.io", "topology.kcp.io"]
@@ -108,6 +109,17 @@ fn of_a_repeated_flag_the_last_one_counts() {
     assert_eq!(run(&["--context=a", "--context=b"]).context.as_deref(), Some("b"));
     let last = refused(&[HEADLESS, "--frontend-disabled=false"]);
     assert!(last.starts_with("--oidc-issuer-client-id is needed"), "{last}");
+}
+
+#[test]
+fn a_state_directory_without_a_slice_to_read_is_said_to_have_no_effect() {
+    let kcp = "--multicluster-runtime-provider=kcp";
+    let url = "--server-url=https://kcp/services/apiexport/abc/kube-bind.io";
+    for (flags, notices) in [(vec![kcp], 0), (vec![kcp, url], 1), (vec![], 1)] {
+        let config = run(&[&flags[..], &["--state-dir=/var/lib/kube-bind"]].concat());
+        assert_eq!(config.state_dir.as_deref(), Some("/var/lib/kube-bind".as_ref()));
+        assert_eq!(config.notices.len(), notices, "{flags:?}: {:?}", config.notices);
+    }
 }
 
 #[test]

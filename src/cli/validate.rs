@@ -12,7 +12,7 @@ use crate::api::v1alpha2::Isolation;
 use crate::cli::args::{InitArgs, RunArgs, ServerArgs};
 use crate::cli::config::{Config, InitConfig};
 use crate::cli::front::{self, Environment, FrontError, IssuerConfig};
-use crate::cli::values::{self, ValueError, WorkspacePath};
+use crate::cli::values::{self, ProviderKind, ValueError, WorkspacePath};
 use crate::consumer::external::{self, ExternalAddress};
 use crate::consumer::names::{self, NameError};
 
@@ -116,11 +116,16 @@ pub(super) fn run_config(
     let server_url = non_empty(&access.server_url)
         .map(|url| flag("server-url", values::server_url(&url, provider)))
         .transpose()?;
+    let state_dir = non_empty(&access.state_dir).map(PathBuf::from);
+    if state_dir.is_some() && (provider == ProviderKind::Kubernetes || server_url.is_some()) {
+        notices.push("--state-dir has no effect: no endpoint slice is read".to_owned());
+    }
     Ok(Config {
         kubeconfig: kubeconfig(&access.kubeconfig)?,
         context: non_empty(&access.context),
         provider,
         endpoint_slice_names,
+        state_dir,
         server_url,
         serve_export_workspace: access.serve_export_workspace,
         apibinding_ignore_prefixes: values::list(&access.apibinding_ignore_prefixes),

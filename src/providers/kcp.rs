@@ -1,12 +1,14 @@
 //! All workspaces that bound an APIExport of kcp.
 //!
 //! Watches: the APIExportEndpointSlices in the export's workspace (`slices`), and through each endpoint the
-//! APIBindings of the workspaces behind it. Writes: nothing. Promises: a workspace is engaged when
+//! APIBindings of the workspaces behind it. Writes: nothing but the file of the last known endpoints (`stored`). Promises: a workspace is engaged when
 //! its APIBinding to our export is bound, with what it does not let us do; it is never taken for
 //! deleted because a shard or an endpoint is away.
 
 mod slices;
+mod stored;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use futures::FutureExt as _;
@@ -16,6 +18,7 @@ use kube::{Config, ResourceExt as _};
 use tokio_util::sync::CancellationToken;
 
 use self::slices::Slices;
+pub use self::stored::StateError;
 use super::{Provider, ProviderError};
 use crate::api::claims::Claim;
 use crate::api::kcp::{ApiBinding, PHASE_BOUND};
@@ -121,13 +124,16 @@ impl Kcp {
         config: Config,
         fixed: Option<Uri>,
         slices: Vec<String>,
+        state_dir: Option<&Path>,
         claims: Vec<Claim>,
         serve_export: bool,
-    ) -> Self {
+    ) -> Result<Self, StateError> {
         let bindings = Arc::new(Kind::<ApiBinding>::whole("APIBinding", None));
         let engage = Engage { bindings: Arc::downgrade(&bindings), claims, serve_export };
         bindings.subscribe(move |fleet, delta| engage.changed(fleet, delta));
-        Self { fixed, slices: Slices::new(config, slices), bindings }
+        // With a fixed endpoint no slice is read, and nothing is stored.
+        let state_dir = state_dir.filter(|_| fixed.is_none());
+        Ok(Self { fixed, slices: Slices::new(config, slices, state_dir)?, bindings })
     }
 }
 

@@ -6,6 +6,7 @@
 mod kcp;
 mod kubernetes;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
@@ -18,7 +19,7 @@ use crate::runtime::endpoint::ConnectError;
 use crate::runtime::fleet::{Fleet, Source};
 use crate::runtime::metrics::Metrics;
 
-pub use kcp::{ExportRef, engagement};
+pub use kcp::{ExportRef, StateError, engagement};
 
 /// Names the endpoints and engages the clusters of a fleet.
 pub trait Provider: Send + Sync {
@@ -40,6 +41,9 @@ pub enum ProviderError {
     /// The client could not be made.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// There is no place for what is to be stored.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// The stream of endpoint slices ended, which it never does.
     #[error("the watch of the APIExportEndpointSlice ended; restart the backend")]
     WatchEnded,
@@ -54,6 +58,8 @@ pub enum Kind {
     Kcp {
         /// The APIExportEndpointSlices in the workspace of the kubeconfig.
         slices: Vec<String>,
+        /// Where the endpoints that were known last are stored; none means nowhere.
+        state_dir: Option<PathBuf>,
         /// The claims that a workspace has to accept.
         claims: Vec<Claim>,
         /// Serve the export's own logical cluster as well.
@@ -63,12 +69,16 @@ pub enum Kind {
 
 /// Makes a provider. `server_url` replaces what the kubeconfig (kubernetes) or the endpoint slice
 /// (kcp) names.
-#[must_use]
-pub fn from_config(kind: Kind, config: Config, server_url: Option<Uri>) -> Arc<dyn Provider> {
-    match kind {
+pub fn from_config(
+    kind: Kind,
+    config: Config,
+    server_url: Option<Uri>,
+) -> Result<Arc<dyn Provider>, ProviderError> {
+    Ok(match kind {
         Kind::Kubernetes => Arc::new(kubernetes::Kubernetes::new(config, server_url)),
-        Kind::Kcp { slices, claims, serve_export } => {
-            Arc::new(kcp::Kcp::new(config, server_url, slices, claims, serve_export))
+        Kind::Kcp { slices, state_dir, claims, serve_export } => {
+            let state_dir = state_dir.as_deref();
+            Arc::new(kcp::Kcp::new(config, server_url, slices, state_dir, claims, serve_export)?)
         }
-    }
+    })
 }

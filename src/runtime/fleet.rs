@@ -421,16 +421,17 @@ impl Fleet {
         self.state().through(id).map(|(running, _)| running.endpoint.id())
     }
 
-    /// What keeps the process from being ready, each with a name; empty if nothing does.
+    /// What keeps the process from being ready, each with a name; empty if nothing does. An endpoint that is
+    /// no longer published is held, but nobody need wait for it.
     #[must_use]
     pub fn not_ready(&self) -> Vec<String> {
         let state = self.state();
+        let mut reasons = Vec::new();
         if !state.discovered {
             let waiting = state.waiting.as_deref().unwrap_or("not known yet");
-            return vec![format!("endpoints: {waiting}")];
+            reasons.push(format!("endpoints: {waiting}"));
         }
-        let mut reasons = Vec::new();
-        for running in state.endpoints.values() {
+        for running in state.endpoints.values().filter(|running| running.lost_since.is_none()) {
             let (id, url) = (running.endpoint.id(), running.endpoint.url());
             let unread = self.sources.iter().filter(|source| !source.synced(id));
             let unread: Vec<&str> = unread.map(|source| source.name()).collect();

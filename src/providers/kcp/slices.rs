@@ -3,8 +3,16 @@
 //! One process can serve several Partitions, each with a slice of its own, or one process each. Endpoints that two
 //! slices name are one. A slice that cannot be read, or is not there, takes nothing from the others: the process
 //! serves what it knows, and is not ready until each slice was there once.
+//!
+//! A slice that cannot be read at start because the shard of its workspace is away is replaced by what is stored
+//! (`stored`), so that the workspaces of the other shards are served. The process stays unready meanwhile and says why:
+//! it cannot know of a shard that was added since, and a rollout has to see that. Binds by `BindableResourcesRequest`
+//! do not depend on it. Once the slice is read it is the truth: an endpoint that was only stored is held like
+//! any that is lost.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +24,7 @@ use kube::api::Api;
 use kube::runtime::watcher::{self, Error, Event, watcher};
 
 use super::ExportRef;
+use super::stored::{StateError, Stored};
 use crate::api::kcp::ApiExportEndpointSlice;
 use crate::api::keys;
 use crate::providers::ProviderError;
@@ -23,11 +32,16 @@ use crate::runtime::endpoint::{ClusterSource, EndpointSpec, WATCH_TIMEOUT, conne
 use crate::runtime::fleet::Fleet;
 use crate::runtime::metrics::Metrics;
 
+/// A server that does not answer for so long at start is taken for one that is away.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 /// What is known of a slice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Known {
     /// It was not read yet.
     Nothing,
+    /// It cannot be read; these are the endpoints that an earlier process knew.
+    Stored(BTreeSet<String>),
     /// There is none of this name.
     Absent,
     /// Its endpoints.
@@ -38,12 +52,20 @@ enum Known {
 pub(super) struct Slices {
     config: Config,
     known: Mutex<BTreeMap<String, Known>>,
+    stored: Option<Arc<Stored>>,
 }
 
 impl Slices {
-    pub(super) fn new(config: Config, names: Vec<String>) -> Self {
+    /// The slices of these names; `state_dir` is where their endpoints are stored.
+    pub(super) fn new(
+        config: Config,
+        names: Vec<String>,
+        state_dir: Option<&Path>,
+    ) -> Result<Self, StateError> {
+        let server = config.cluster_url.to_string();
+        let stored = state_dir.map(|dir| Stored::open(dir, &server, &names)).transpose()?;
         let known = names.into_iter().map(|name| (name, Known::Nothing)).collect();
-        Self { config, known: Mutex::new(known) }
+        Ok(Self { config, known: Mutex::new(known), stored: stored.map(Arc::new) })
     }
 
     /// An endpoint at this URL, with our credential.
@@ -78,7 +100,18 @@ impl Slices {
         let mut events = watcher(Api::<ApiExportEndpointSlice>::all(client), config).boxed();
         let mut listed = None;
         let mut pause = Duration::from_millis(500);
-        while let Some(event) = events.next().await {
+        let mut silence = pin!(tokio::time::sleep(PATIENCE));
+        loop {
+            let event = tokio::select! {
+                event = events.next() => event,
+                () = &mut silence, if !silence.is_elapsed() => {
+                    if self.restore(fleet, name)? {
+                        fleet.waiting(self.excuse(name, format!("{server} does not answer")));
+                    }
+                    continue;
+                }
+            };
+            let Some(event) = event else { return Err(ProviderError::WatchEnded) };
             match event {
                 Ok(Event::Init) => {
                     listed = None;
@@ -88,11 +121,14 @@ impl Slices {
                     listed = Some(slice);
                     continue;
                 }
-                Ok(Event::InitDone) => self.publish(fleet, name, listed.take().as_ref())?,
-                Ok(Event::Apply(slice)) => self.publish(fleet, name, Some(&slice))?,
-                Ok(Event::Delete(_)) => self.publish(fleet, name, None)?,
+                Ok(Event::InitDone) => self.publish(fleet, name, listed.take().as_ref()).await?,
+                Ok(Event::Apply(slice)) => self.publish(fleet, name, Some(&slice)).await?,
+                Ok(Event::Delete(_)) => self.publish(fleet, name, None).await?,
                 Err(err) => {
-                    fleet.waiting(explain(&err, name, &server));
+                    if is_away(&err) {
+                        self.restore(fleet, name)?;
+                    }
+                    fleet.waiting(self.excuse(name, explain(&err, name, &server)));
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(Duration::from_secs(15));
                     continue;
@@ -100,15 +136,43 @@ impl Slices {
             }
             pause = Duration::from_millis(500);
         }
-        Err(ProviderError::WatchEnded)
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Takes what is stored of a slice that was not read yet. Whether there is any.
+    fn restore(&self, fleet: &Arc<Fleet>, name: &str) -> Result<bool, ProviderError> {
+        let Some(urls) = self.stored.as_ref().and_then(|stored| stored.of(name)) else {
+            return Ok(false);
+        };
+        {
+            let mut known = self.known();
+            if known.get(name) != Some(&Known::Nothing) {
+                return Ok(false);
+            }
+            let urls = usable(name, urls.iter().map(String::as_str));
+            known.insert(name.to_owned(), Known::Stored(urls));
+        }
+        self.apply(fleet)?;
+        Ok(true)
+    }
+
+    /// Adds to why a slice cannot be read what is served meanwhile.
+    fn excuse(&self, name: &str, why: String) -> String {
+        match (self.known().get(name), &self.stored) {
+            (Some(Known::Stored(urls)), Some(stored)) => format!(
+                "{why}; until it is read, the endpoints stored in {} are served ({})",
+                stored.path().display(),
+                urls.len()
+            ),
+            _ => why,
+        }
+    }
+
     /// Takes over what a slice says.
-    fn publish(
+    async fn publish(
         &self,
         fleet: &Arc<Fleet>,
         name: &str,
@@ -116,6 +180,12 @@ impl Slices {
     ) -> Result<(), ProviderError> {
         let now = slice.map_or(Known::Absent, |slice| Known::Endpoints(endpoints(name, slice)));
         let before = self.known().insert(name.to_owned(), now.clone());
+        if matches!(before, Some(Known::Stored(_))) {
+            tracing::info!(
+                slice = name,
+                "the APIExportEndpointSlice is read; what was stored of it no longer counts"
+            );
+        }
         match &now {
             Known::Endpoints(urls) if urls.is_empty() && before.as_ref() != Some(&now) => {
                 tracing::info!(
@@ -131,6 +201,17 @@ impl Slices {
             )),
             _ => {}
         }
+        if self.apply(fleet)? {
+            fleet.discovered();
+        }
+        if let (Some(stored), Known::Endpoints(urls)) = (&self.stored, &now) {
+            stored.note(name, urls).await;
+        }
+        Ok(())
+    }
+
+    /// Makes the fleet's endpoints equal to what is known of all slices; whether all slices are there.
+    fn apply(&self, fleet: &Arc<Fleet>) -> Result<bool, ProviderError> {
         let (wanted, complete) = wanted(&self.known());
         let urls = wanted.iter().filter_map(|url| url.parse::<Uri>().ok());
         match fleet.set_endpoints(urls.map(|url| self.endpoint(&url)).collect()) {
@@ -139,10 +220,7 @@ impl Slices {
             }
             result => result?,
         }
-        if complete {
-            fleet.discovered();
-        }
-        Ok(())
+        Ok(complete)
     }
 }
 
@@ -153,30 +231,51 @@ fn wanted(known: &BTreeMap<String, Known>) -> (BTreeSet<String>, bool) {
     for slice in known.values() {
         match slice {
             Known::Endpoints(urls) => wanted.extend(urls.iter().cloned()),
+            Known::Stored(urls) => {
+                wanted.extend(urls.iter().cloned());
+                complete = false;
+            }
             Known::Nothing | Known::Absent => complete = false,
         }
     }
     (wanted, complete)
 }
 
-/// The URLs of a slice. One that is no URL of an export is said and left out.
+/// The URLs of a slice.
 fn endpoints(name: &str, slice: &ApiExportEndpointSlice) -> BTreeSet<String> {
-    let mut urls = BTreeSet::new();
-    for endpoint in slice.status.iter().flat_map(|status| &status.endpoints) {
-        let text = endpoint.url.trim_end_matches('/');
-        let is_export =
-            |url: &Uri| ExportRef::of_url(url).is_some() && url.scheme_str() == Some("https");
+    let endpoints = slice.status.iter().flat_map(|status| &status.endpoints);
+    usable(name, endpoints.map(|endpoint| endpoint.url.as_str()))
+}
+
+/// Those of a slice's URLs that are of an export. Another one is said and left out.
+fn usable<'a>(slice: &str, urls: impl Iterator<Item = &'a str>) -> BTreeSet<String> {
+    let is_export =
+        |url: &Uri| ExportRef::of_url(url).is_some() && url.scheme_str() == Some("https");
+    let mut taken = BTreeSet::new();
+    for url in urls {
+        let text = url.trim_end_matches('/');
         if text.parse::<Uri>().is_ok_and(|url| is_export(&url)) {
-            urls.insert(text.to_owned());
+            taken.insert(text.to_owned());
         } else {
             tracing::warn!(
-                url = endpoint.url,
-                slice = name,
+                url,
+                slice,
                 "endpoint is left out: its URL is not https://<host>/services/apiexport/<cluster>/<export>"
             );
         }
     }
-    urls
+    taken
+}
+
+/// Whether a slice cannot be read because nobody is there who could refuse it.
+fn is_away(err: &Error) -> bool {
+    match err {
+        Error::InitialListFailed(kube::Error::Api(status)) => {
+            status.code >= 500 || status.code == 429
+        }
+        Error::InitialListFailed(_) => true,
+        _ => false,
+    }
 }
 
 fn explain(err: &Error, slice: &str, server: &str) -> String {
@@ -223,6 +322,11 @@ mod tests {
             (vec![Known::Absent, both()], vec!["https://east", "https://west"], false),
             (vec![east(), both()], vec!["https://east", "https://west"], true),
             (vec![Known::Endpoints(urls(&[]))], vec![], true),
+            (
+                vec![Known::Stored(urls(&["https://west"])), east()],
+                vec!["https://east", "https://west"],
+                false,
+            ),
         ] {
             let named = slices.into_iter().enumerate().map(|(at, known)| (at.to_string(), known));
             assert_eq!(wanted(&named.collect()), (urls(&expected), complete));
