@@ -47,9 +47,10 @@ fn log(verbosity: u8) {
     };
     let wanted = std::env::var("RUST_LOG").unwrap_or_else(|_| default.to_owned());
     // The client library logs the bodies of answers that it cannot decode, and they may be Secrets. Its
-    // watcher logs each refused list, whereas we say once what is wrong.
-    let filter =
-        EnvFilter::new(format!("{wanted},kube_client::client=error,kube_runtime::watcher=error"));
+    // watcher logs each refused list, and its connector each failed connection, whereas we say once what is wrong.
+    let filter = EnvFilter::new(format!(
+        "{wanted},kube_client::client=error,kube_client::client::builder=off,kube_runtime::watcher=error"
+    ));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(false)

@@ -1,6 +1,7 @@
 //! A real kcp (one shard with embedded etcd), workspaces in it, and bindings to an `APIExport`.
 
 use std::fs;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -30,9 +31,17 @@ const VERBS: [&str; 7] = ["get", "list", "watch", "create", "update", "patch", "
 #[derive(Debug)]
 pub struct Kcp {
     spec: Spec,
+    dir: PathBuf,
+    workspaces: Workspaces,
+    process: Mutex<Option<Process>>,
+}
+
+/// What an admin does in a kcp, however many shards it has.
+#[derive(Debug)]
+pub struct Workspaces {
     url: String,
     dir: PathBuf,
-    process: Mutex<Option<Process>>,
+    kubeconfig: PathBuf,
 }
 
 /// A workspace.
@@ -74,7 +83,8 @@ impl Kcp {
             flag("audit-log-maxsize", "100000".into()),
         ]);
         let url = format!("https://127.0.0.1:{port}");
-        let kcp = Self { spec, url, dir: dir.to_owned(), process: Mutex::new(None) };
+        let workspaces = Workspaces::new(&url, dir, dir.join("data/admin.kubeconfig"));
+        let kcp = Self { spec, dir: dir.to_owned(), workspaces, process: Mutex::new(None) };
         kcp.resume().await?;
         Ok(kcp)
     }
@@ -123,12 +133,6 @@ impl Kcp {
         }
     }
 
-    /// Base URL, without a path.
-    #[must_use]
-    pub fn url(&self) -> &str {
-        &self.url
-    }
-
     /// Its serving certificate, with the key beside it in `apiserver.key`.
     #[must_use]
     pub fn certificate(&self) -> PathBuf {
@@ -139,6 +143,29 @@ impl Kcp {
     #[must_use]
     pub fn audit(&self) -> Audit {
         Audit::new(&self.dir.join("audit.log"))
+    }
+}
+
+impl Deref for Kcp {
+    type Target = Workspaces;
+
+    fn deref(&self) -> &Workspaces {
+        &self.workspaces
+    }
+}
+
+impl Workspaces {
+    /// Those of the kcp at `url`. The contexts `root` and `shard-base` of `kubeconfig` hold the tokens of its admins;
+    /// `dir` is for kubeconfigs.
+    #[must_use]
+    pub fn new(url: &str, dir: &Path, kubeconfig: PathBuf) -> Self {
+        Self { url: url.to_owned(), dir: dir.to_owned(), kubeconfig }
+    }
+
+    /// Base URL, without a path.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
     }
 
     /// Admin access to a workspace, by path or logical cluster.
@@ -152,9 +179,9 @@ impl Kcp {
     }
 
     fn access_as(&self, context: Option<&str>, cluster: &str) -> Result<Access> {
-        let path = self.dir.join("data/admin.kubeconfig");
+        let path = &self.kubeconfig;
         let text =
-            fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+            fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
         Ok(Access::from_kubeconfig(&text, context)?.at(format!("{}/clusters/{cluster}", self.url)))
     }
 
@@ -172,12 +199,34 @@ impl Kcp {
 
     /// Creates a workspace of type `universal` under `parent` (a path) and waits until it is ready.
     pub async fn create_workspace(&self, parent: &str, name: &str) -> Result<Workspace> {
+        let spec = json!({"type": {"name": "universal", "path": "root"}});
+        self.create_workspace_as(parent, name, spec).await
+    }
+
+    /// The same on a shard with this label `region`.
+    pub async fn create_workspace_in(
+        &self,
+        region: &str,
+        parent: &str,
+        name: &str,
+    ) -> Result<Workspace> {
+        let selector = json!({"matchLabels": {"region": region}});
+        let spec = json!({
+            "type": {"name": "universal", "path": "root"},
+            "location": {"selector": selector},
+        });
+        self.create_workspace_as(parent, name, spec).await
+    }
+
+    async fn create_workspace_as(
+        &self,
+        parent: &str,
+        name: &str,
+        spec: Value,
+    ) -> Result<Workspace> {
         let client = self.client(parent).await?;
         let workspaces = resource("tenancy.kcp.io", "v1alpha1", "Workspace", "workspaces");
-        let manifest = json!({
-            "metadata": {"name": name},
-            "spec": {"type": {"name": "universal", "path": "root"}},
-        });
+        let manifest = json!({"metadata": {"name": name}, "spec": spec});
         object::create(&client, &workspaces, None, manifest).await?;
         let api = object::api(&client, &workspaces, None);
         let what = format!("workspace {parent}:{name} to be ready");

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`stack`] | one kcp and one Kubernetes per test run, started when the first test asks |
 //! | [`kcp`], [`kubernetes`] | these servers as child processes; [`kcp`] also makes workspaces and bindings |
+//! | [`shards`] | a kcp of two shards, each of which can be killed and started again |
 //! | [`backend`] | the backend under test: start, stop, kill, restart, resident memory |
 //! | [`binding`] | binds a consumer through a `BindableResourcesRequest` |
 //! | [`driver`] | plays `kubectl bind` and the konnector with nothing but the issued kubeconfig |
@@ -34,6 +35,7 @@ pub mod process;
 pub mod provider;
 pub mod redis;
 pub mod service;
+pub mod shards;
 pub mod site;
 pub mod snapshot;
 pub mod stack;

@@ -3,16 +3,18 @@
 
 use crate::wait::SOON;
 use std::fs;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, ensure};
+use futures::future::try_join_all;
 use serde_json::json;
 use tokio::sync::OnceCell;
 
 use crate::backend::Backend;
 use crate::client::Access;
 use crate::faultproxy::FaultProxy;
-use crate::kcp::{Claims, Kcp, Workspace};
+use crate::kcp::{Claims, Kcp, Workspace, Workspaces};
 use crate::kubernetes::Kubernetes;
 use crate::object::{self, core, kube_bind};
 use crate::service::{self, Exported, Offer, Source};
@@ -33,9 +35,9 @@ pub const EXPORT: &str = "kube-bind.io";
 
 /// An export workspace of a kcp and the backend that serves it.
 #[derive(Debug)]
-pub struct Provider {
+pub struct Provider<K = Kcp> {
     /// The kcp.
-    pub kcp: Arc<Kcp>,
+    pub kcp: Arc<K>,
     /// The export's workspace.
     pub export: Workspace,
     /// The flags that point a backend at it.
@@ -67,32 +69,29 @@ impl Provider {
     ///
     /// Consumers are sent to kcp itself. The proxy shows kcp's certificate, so that its CA serves for both.
     pub async fn start_proxied(name: &str, flags: &[&str]) -> Result<(Self, FaultProxy)> {
-        let kcp = stack::kcp().await?;
-        let name = stack::unique(name);
-        let (export, base) = init(&kcp, &name).await?;
-        let first = kcp.create_workspace("root", &stack::unique(&name)).await?;
-        kcp.bind_export(&first, &export.path, EXPORT, Claims::All).await?;
-        let endpoint = kcp.endpoint_url(&export.path, EXPORT).await?;
-
-        let file = dirs::run()?.join(format!("{name}.kubeconfig"));
-        let access = Access::from_kubeconfig(&fs::read_to_string(&file)?, None)?;
-        let proxy = FaultProxy::start(&access, &kcp.certificate()).await?;
-        access.at(proxy.url(&access.server)?).write(&file)?;
-        let server = format!("--server-url={}", proxy.url(&endpoint)?);
-        let consumers = format!("--external-address={}", kcp.url());
-        let given = flags.iter().map(|flag| (*flag).to_owned());
-        let flags: Vec<String> = base.into_iter().chain([server, consumers]).chain(given).collect();
-
-        let backend = Backend::start(&format!("{name}-backend"), flags.clone()).await?;
-        let provider = Self::of(kcp, export, flags, backend);
-        provider.served(&first).await?;
-        provider.note(&first);
+        let (prepared, [proxy]) = Prepared::new(name).await?;
+        let server = format!("--server-url={}", proxy.url(&prepared.endpoint)?);
+        let provider = prepared.start(&[&[server.as_str()], flags].concat()).await?;
         Ok((provider, proxy))
     }
 
+    /// The same with as many proxies as there are to be shards: they are the endpoints of the slice that the
+    /// backend reads, in this order, and it reads the slice through the first.
+    pub async fn start_sharded<const N: usize>(
+        name: &str,
+        flags: &[&str],
+    ) -> Result<(Self, [FaultProxy; N])> {
+        let (prepared, proxies) = Prepared::new(name).await?;
+        proxies[0].publish(&prepared.endpoints(&proxies)?).await?;
+        let provider = prepared.start(flags).await?;
+        Ok((provider, proxies))
+    }
+}
+
+impl<K: Deref<Target = Workspaces>> Provider<K> {
     /// One whose parts exist already.
     #[must_use]
-    pub fn of(kcp: Arc<Kcp>, export: Workspace, flags: Vec<String>, backend: Backend) -> Self {
+    pub fn of(kcp: Arc<K>, export: Workspace, flags: Vec<String>, backend: Backend) -> Self {
         let (tenants, offer) = (Mutex::default(), OnceCell::new());
         Self { kcp, export, flags, backend, tenants, offer }
     }
@@ -150,8 +149,58 @@ impl Provider {
     }
 }
 
+/// What is there before a backend behind proxies starts.
+struct Prepared {
+    kcp: Arc<Kcp>,
+    name: String,
+    export: Workspace,
+    /// The flags that point a backend at the first proxy, and its consumers at kcp.
+    base: Vec<String>,
+    first: Workspace,
+    endpoint: String,
+}
+
+impl Prepared {
+    async fn new<const N: usize>(name: &str) -> Result<(Self, [FaultProxy; N])> {
+        let kcp = stack::kcp().await?;
+        let name = stack::unique(name);
+        let (export, mut base) = init(&kcp, &name).await?;
+        let first = kcp.create_workspace("root", &stack::unique(&name)).await?;
+        kcp.bind_export(&first, &export.path, EXPORT, Claims::All).await?;
+        let endpoint = kcp.endpoint_url(&export.path, EXPORT).await?;
+
+        let file = dirs::run()?.join(format!("{name}.kubeconfig"));
+        let access = Access::from_kubeconfig(&fs::read_to_string(&file)?, None)?;
+        let certificate = kcp.certificate();
+        let proxies = (0..N).map(|_| FaultProxy::start(&access, &certificate));
+        let proxies = try_join_all(proxies).await?;
+        let proxies: [FaultProxy; N] =
+            proxies.try_into().ok().context("as many proxies as were asked for")?;
+        let front = proxies.first().context("at least one proxy")?;
+        access.at(front.url(&access.server)?).write(&file)?;
+        base.push(format!("--external-address={}", kcp.url()));
+        Ok((Self { kcp, name, export, base, first, endpoint }, proxies))
+    }
+
+    /// The endpoint as one of each proxy.
+    fn endpoints(&self, proxies: &[FaultProxy]) -> Result<Vec<String>> {
+        proxies.iter().map(|proxy| proxy.url(&self.endpoint)).collect()
+    }
+
+    async fn start(self, flags: &[&str]) -> Result<Provider> {
+        let Self { kcp, name, export, base, first, .. } = self;
+        let given = flags.iter().map(|flag| (*flag).to_owned());
+        let flags: Vec<String> = base.into_iter().chain(given).collect();
+        let backend = Backend::start(&format!("{name}-backend"), flags.clone()).await?;
+        let provider = Provider::of(kcp, export, flags, backend);
+        provider.served(&first).await?;
+        provider.note(&first);
+        Ok(provider)
+    }
+}
+
 /// Runs `backend init` for a workspace of this name under root; gives the workspace and the flags for a backend.
-pub async fn init(kcp: &Kcp, name: &str) -> Result<(Workspace, Vec<String>)> {
+pub async fn init(kcp: &Workspaces, name: &str) -> Result<(Workspace, Vec<String>)> {
     let path = format!("root:{name}");
     let output = dirs::run()?.join(format!("{name}.kubeconfig"));
     let admin = kcp.kubeconfig_file("root")?;

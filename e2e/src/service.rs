@@ -6,7 +6,7 @@ use kube::Client;
 use kube::api::{ApiResource, DynamicObject, ListParams};
 use serde_json::{Value, json};
 
-use crate::kcp::{Claims, Kcp, Workspace};
+use crate::kcp::{Claims, Workspace, Workspaces};
 use crate::object::{self, kcp_apis, kube_bind, resource};
 use crate::stack;
 use crate::wait::{SOON, eventually};
@@ -239,7 +239,7 @@ pub struct Offer {
 
 impl Offer {
     /// A new workspace under `parent` (a path) that exports what these CRDs, of one group, describe.
-    pub async fn create(kcp: &Kcp, parent: &str, crds: Vec<Value>) -> Result<Self> {
+    pub async fn create(kcp: &Workspaces, parent: &str, crds: Vec<Value>) -> Result<Self> {
         let workspace = kcp.create_workspace(parent, &stack::unique("api-provider")).await?;
         let client = kcp.client(&workspace.cluster).await?;
         let mut resources = Vec::new();
@@ -261,13 +261,13 @@ impl Offer {
     }
 
     /// [`GROUP`] with both resources.
-    pub async fn wild_west(kcp: &Kcp, parent: &str) -> Result<Self> {
+    pub async fn wild_west(kcp: &Workspaces, parent: &str) -> Result<Self> {
         let crds = Exported::all(GROUP).iter().map(Exported::crd).collect();
         Self::create(kcp, parent, crds).await
     }
 
     /// Binds the `APIExport` in a workspace and waits until its resources are served there.
-    pub async fn serve(&self, kcp: &Kcp, workspace: &Workspace) -> Result<()> {
+    pub async fn serve(&self, kcp: &Workspaces, workspace: &Workspace) -> Result<()> {
         let path = &self.workspace.path;
         kcp.bind_export(workspace, path, &self.export, Claims::All).await?;
         let client = kcp.client(&workspace.cluster).await?;
@@ -278,7 +278,7 @@ impl Offer {
     }
 
     /// Puts labelled copies of the schemas into a workspace, for `--schema-source=apiresourceschemas`.
-    pub async fn copy_schemas(&self, kcp: &Kcp, workspace: &Workspace) -> Result<()> {
+    pub async fn copy_schemas(&self, kcp: &Workspaces, workspace: &Workspace) -> Result<()> {
         let client = kcp.client(&workspace.cluster).await?;
         for crd in &self.crds {
             let copy = api_resource_schema(crd, PREFIX, true);

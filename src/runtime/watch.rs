@@ -270,14 +270,21 @@ pub fn text_of(err: &Error) -> String {
 /// What a person can do about a failed watch. The texts for a refused credential leave out what the
 /// server said, because it names the kind: the same text for all kinds is said once.
 fn explain(err: &Error) -> String {
-    match err {
-        Error::InitialListFailed(kube::Error::Api(status)) if status.code == 403 => {
+    let refused = match err {
+        Error::InitialListFailed(kube::Error::Api(status))
+        | Error::WatchStartFailed(kube::Error::Api(status)) => status.code,
+        _ => 0,
+    };
+    match refused {
+        403 => {
             "the credential may not list it; in kcp grant `apiexports/content` of the APIExport with \
              `backend init`, on Kubernetes apply manifests/rbac.yaml"
                 .to_owned()
         }
-        Error::InitialListFailed(kube::Error::Api(status)) if status.code == 401 => {
-            "the credential is not accepted; renew the kubeconfig, then restart".to_owned()
+        401 => {
+            "the credential is not accepted; renew the kubeconfig, then restart; in kcp with shards a service \
+             account is refused too while the shard of its workspace is away, until that is back"
+                .to_owned()
         }
         _ => text_of(err),
     }

@@ -3,9 +3,13 @@
 //! It shows the server's own certificate, so that a kubeconfig for the server is one for the proxy as soon as its host
 //! is replaced ([`FaultProxy::url`]). Bearer tokens pass through, and answers are passed on as they come: a watch event
 //! is not held up. Requests are read whole before they are forwarded; those of API clients are small.
+//!
+//! It can also show other things than there are ([`FaultProxy::publish`], [`FaultProxy::hide`]): several proxies of one
+//! kcp are then as many shards, between which a workspace moves.
 
 mod serve;
 mod state;
+mod view;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -25,7 +29,9 @@ use tokio_rustls::TlsAcceptor;
 pub use state::{Fault, Logged, Side, Strike, listing};
 
 use crate::client::Access;
+use crate::wait::{SOON, eventually};
 use state::State;
+use view::{SLICES, WILDCARD};
 
 /// A running proxy. Dropping it closes its connections.
 #[derive(Debug)]
@@ -72,6 +78,34 @@ impl FaultProxy {
     /// Closes every connection on which a watch runs.
     pub fn cut_watches(&self) {
         self.state.cut_watches();
+    }
+
+    /// From now on an `APIExportEndpointSlice` that is read through the proxy has these endpoints. Waits until
+    /// who watches one has read it again.
+    pub async fn publish(&self, urls: &[String]) -> Result<()> {
+        self.state.view.publish(urls);
+        self.expire(SLICES).await
+    }
+
+    /// From now on the proxy is the endpoint of a shard that does not have this logical cluster: its objects are
+    /// in no list and watch of all clusters, and whatever is asked of it by name is not found. Waits until all
+    /// that watch have listed again.
+    pub async fn hide(&self, cluster: &str) -> Result<()> {
+        self.state.view.hide(cluster, true);
+        self.expire(WILDCARD).await
+    }
+
+    /// Takes back [`FaultProxy::hide`], and waits like it.
+    pub async fn show(&self, cluster: &str) -> Result<()> {
+        self.state.view.hide(cluster, false);
+        self.expire(WILDCARD).await
+    }
+
+    /// Ends the watches whose path contains `within` as a server does that has forgotten their version, and waits
+    /// until each has listed and watches again.
+    async fn expire(&self, within: &str) -> Result<()> {
+        self.state.expire(within);
+        eventually("the watches to begin anew", SOON, async || self.state.renewed(within)).await
     }
 
     /// All requests so far whose path contains `within`, in the order of their arrival.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result};
-use http::header::{CONTENT_TYPE, HOST, RETRY_AFTER};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER};
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::{Accept, TlsAcceptor};
 
 use super::state::{Cuts, State, Verdict};
+use super::view::Seen;
 
 /// Accepts connections for ever. Dropping it ends them all.
 pub(super) async fn accept(
@@ -94,11 +95,11 @@ impl Connection {
         }
     }
 
-    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Body>> {
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Seen>> {
         let watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
         self.watching.store(watch, Ordering::Relaxed);
         let path = request.uri().path().to_owned();
-        match self.state.arrive(request.method().clone(), path) {
+        match self.state.arrive(request.method().clone(), path, watch) {
             Verdict::Forward(index) => self.forward(index, request).await,
             Verdict::ForwardAndCut(index, told) => {
                 // In a task of its own: it goes on if the client does not wait for the answer.
@@ -112,23 +113,31 @@ impl Connection {
             }
             Verdict::Lose => pending().await,
             Verdict::Answer(code) => refusal(code),
+            Verdict::Expire => expiry(),
         }
     }
 
-    async fn forward(&self, index: usize, request: Request<Incoming>) -> Result<Response<Body>> {
+    async fn forward(&self, index: usize, request: Request<Incoming>) -> Result<Response<Seen>> {
         let (mut parts, body) = request.into_parts();
+        let path = parts.uri.path().to_owned();
         parts.headers.remove(HOST);
         let body = body.collect().await.context("reading a request")?.to_bytes();
         let request = Request::from_parts(parts, Body::from(body));
         let answer = self.upstream.send(request).await.context("forwarding a request")?;
         self.state.answered(index, answer.status().as_u16());
-        Ok(answer)
+        if !self.state.view.changes(&path) {
+            return Ok(answer.map(Body::boxed_unsync));
+        }
+        let (mut parts, body) = answer.into_parts();
+        parts.headers.remove(CONTENT_LENGTH);
+        Ok(Response::from_parts(parts, Arc::clone(&self.state.view).body(path, body)))
     }
 }
 
 /// As an API server refuses.
-fn refusal(code: u16) -> Result<Response<Body>> {
+fn refusal(code: u16) -> Result<Response<Seen>> {
     let (reason, retry) = match code {
+        404 => ("NotFound", false),
         409 => ("Conflict", false),
         429 => ("TooManyRequests", true),
         503 => ("ServiceUnavailable", false),
@@ -142,5 +151,15 @@ fn refusal(code: u16) -> Result<Response<Body>> {
     if retry {
         response = response.header(RETRY_AFTER, "1");
     }
-    Ok(response.body(Body::from(status.to_string().into_bytes()))?)
+    Ok(response.body(Body::from(status.to_string().into_bytes()).boxed_unsync())?)
+}
+
+/// As an API server ends a watch of a version that it no longer knows.
+fn expiry() -> Result<Response<Seen>> {
+    let event = json!({"type": "ERROR", "object": {
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": "too old resource version", "reason": "Expired", "code": 410,
+    }});
+    let response = Response::builder().header(CONTENT_TYPE, "application/json");
+    Ok(response.body(Body::from(format!("{event}\n").into_bytes()).boxed_unsync())?)
 }

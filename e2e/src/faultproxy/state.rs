@@ -1,9 +1,12 @@
 //! What a proxy knows: its rules, what it has seen, and whether it is cut.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use http::Method;
 use tokio::sync::{oneshot, watch};
+
+use super::view::View;
 
 /// Resolves with the request that a rule struck; an error if the rule was taken back.
 pub type Strike = oneshot::Receiver<Logged>;
@@ -63,6 +66,7 @@ pub(super) struct State {
     inner: Mutex<Inner>,
     /// Counts what closes connections; a connection watches it.
     pub(super) cuts: watch::Sender<Cuts>,
+    pub(super) view: Arc<View>,
 }
 
 /// How often connections were closed.
@@ -77,6 +81,19 @@ struct Inner {
     log: Vec<Logged>,
     rules: Vec<Rule>,
     gate: Gate,
+    /// The watches that were opened, by path.
+    watches: BTreeMap<String, Watching>,
+}
+
+/// How it stands with a watch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Watching {
+    /// It was opened.
+    Open,
+    /// It is to be told at its next opening that its version is forgotten.
+    Expired,
+    /// It was told so, and is expected to list and to open again.
+    Told,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -106,6 +123,8 @@ pub(super) enum Verdict {
     Lose,
     ForwardAndCut(usize, oneshot::Sender<Logged>),
     Answer(u16),
+    /// To be told that its version is forgotten.
+    Expire,
 }
 
 impl State {
@@ -127,6 +146,25 @@ impl State {
         self.cuts.send_modify(|cuts| cuts.watches += 1);
     }
 
+    /// Forgets the versions of the watches whose path contains `within`, and ends them.
+    pub(super) fn expire(&self, within: &str) {
+        self.with(|inner| {
+            let meant = inner.watches.iter_mut().filter(|(path, _)| path.contains(within));
+            meant.for_each(|(_, watching)| *watching = Watching::Expired);
+        });
+        self.cut_watches();
+    }
+
+    /// Whether they have all been opened again; else those that were not.
+    pub(super) fn renewed(&self, within: &str) -> Result<(), String> {
+        let late = self.with(|inner| {
+            let meant = inner.watches.iter().filter(|(path, _)| path.contains(within));
+            let late = meant.filter(|(_, watching)| **watching != Watching::Open);
+            late.map(|(path, watching)| format!("{path}: {watching:?}")).collect::<Vec<_>>()
+        });
+        if late.is_empty() { Ok(()) } else { Err(late.join(", ")) }
+    }
+
     pub(super) fn is_cut(&self) -> bool {
         self.with(|inner| inner.gate == Gate::Cut)
     }
@@ -137,16 +175,23 @@ impl State {
         })
     }
 
-    /// Notes a request and says what is to happen to it.
-    pub(super) fn arrive(&self, method: Method, path: String) -> Verdict {
+    /// Notes a request, which may be a watch, and says what is to happen to it.
+    pub(super) fn arrive(&self, method: Method, path: String, watch: bool) -> Verdict {
+        let hidden = self.view.hides(&path);
         self.with(|inner| {
             if inner.gate != Gate::Open {
                 return Verdict::Lose;
             }
             let index = inner.log.len();
-            let request = Logged { method, path, code: None };
+            let request = Logged { method, path, code: hidden.then_some(404) };
             let rule = request.is_write().then(|| inner.count(&request.path)).flatten();
             inner.log.push(request.clone());
+            if hidden {
+                return Verdict::Answer(404);
+            }
+            if watch && inner.expires(request.path) {
+                return Verdict::Expire;
+            }
             let Some(Rule { fault, told, .. }) = rule else { return Verdict::Forward(index) };
             if fault == Fault::Cut(Side::After) {
                 inner.gate = Gate::Closing;
@@ -191,6 +236,14 @@ impl State {
 }
 
 impl Inner {
+    /// Notes that a watch is to be opened; whether it is to be told that its version is forgotten.
+    fn expires(&mut self, path: String) -> bool {
+        let watching = self.watches.entry(path).or_insert(Watching::Open);
+        let expires = *watching == Watching::Expired;
+        *watching = if expires { Watching::Told } else { Watching::Open };
+        expires
+    }
+
     /// Counts a mutating request; gives the rule that strikes it.
     fn count(&mut self, path: &str) -> Option<Rule> {
         let meant = |rule: &Rule| path.contains(&rule.within);
@@ -207,7 +260,7 @@ mod tests {
     use super::*;
 
     fn post(state: &State, path: &str) -> Verdict {
-        state.arrive(Method::POST, path.to_owned())
+        state.arrive(Method::POST, path.to_owned(), false)
     }
 
     #[test]
@@ -218,7 +271,7 @@ mod tests {
         assert!(matches!(post(&state, "/clusters/a/x"), Verdict::Forward(0)));
         assert!(matches!(post(&state, "/clusters/b/x"), Verdict::Forward(1)));
         assert!(matches!(post(&state, review), Verdict::Forward(2)));
-        let get = state.arrive(Method::GET, "/clusters/a/x".to_owned());
+        let get = state.arrive(Method::GET, "/clusters/a/x".to_owned(), false);
         assert!(matches!(get, Verdict::Forward(3)));
         assert!(strike.try_recv().is_err());
         assert!(matches!(post(&state, "/clusters/a/y"), Verdict::Answer(409)));
@@ -241,5 +294,31 @@ mod tests {
         assert!(matches!(post(&state, "/c"), Verdict::Lose));
         state.reset();
         assert!(matches!(post(&state, "/d"), Verdict::Forward(1)));
+    }
+
+    #[test]
+    fn a_watch_that_expired_is_told_so_once_and_is_renewed_when_it_is_opened_again() {
+        let state = State::default();
+        let open = |path: &str| {
+            let verdict = state.arrive(Method::GET, path.to_owned(), true);
+            matches!(verdict, Verdict::Expire)
+        };
+        assert!(!open("/a/x") && !open("/b/x"));
+        assert_eq!(state.renewed("/x"), Ok(()));
+        state.expire("/a/");
+        assert_eq!(state.renewed("/x"), Err("/a/x: Expired".to_owned()));
+        assert!(!open("/b/x") && open("/a/x"));
+        assert_eq!(state.renewed("/x"), Err("/a/x: Told".to_owned()));
+        assert!(!open("/a/x"));
+        assert_eq!(state.renewed("/x"), Ok(()));
+    }
+
+    #[test]
+    fn nothing_is_forwarded_to_a_hidden_cluster() {
+        let state = State::default();
+        state.view.hide("a", true);
+        assert!(matches!(post(&state, "/clusters/a/x"), Verdict::Answer(404)));
+        assert!(matches!(post(&state, "/clusters/b/x"), Verdict::Forward(1)));
+        assert_eq!(state.log("/a/")[0].code, Some(404));
     }
 }

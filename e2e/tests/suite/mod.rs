@@ -17,6 +17,7 @@ mod place;
 mod proxy;
 mod said;
 mod schemas;
+mod shards;
 mod users;
 mod web;
 
@@ -40,6 +41,7 @@ pub(crate) fn tests() -> Vec<Test> {
         outcomes::tests(),
         proxy::tests(),
         schemas::tests(),
+        shards::tests(),
         users::tests(),
         web::tests(),
     ]

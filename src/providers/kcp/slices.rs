@@ -124,6 +124,8 @@ impl Slices {
                 Ok(Event::InitDone) => self.publish(fleet, name, listed.take().as_ref()).await?,
                 Ok(Event::Apply(slice)) => self.publish(fleet, name, Some(&slice)).await?,
                 Ok(Event::Delete(_)) => self.publish(fleet, name, None).await?,
+                // Our version is no longer known: a new list follows, and nothing is wrong.
+                Err(Error::WatchError(status)) if status.code == 410 => continue,
                 Err(err) => {
                     if is_away(&err) {
                         self.restore(fleet, name)?;
@@ -292,11 +294,14 @@ fn explain(err: &Error, slice: &str, server: &str) -> String {
         ),
         Some(401) => format!(
             "{server} does not accept the credential; renew the kubeconfig with `backend init`, then \
-             restart; trying again"
+             restart, unless the shard of its service account is away; trying again"
         ),
         Some(403) => format!(
             "the credential may not read APIExportEndpointSlice {slice} in {server}; grant the \
              rules of kcp/rbac.yaml with `backend init`, or check --context; trying again"
+        ),
+        Some(code) if code >= 500 => format!(
+            "{server} answers {code}; check that kcp runs with all its shards; trying again"
         ),
         _ => format!(
             "{server} cannot be reached: {}; check that it runs and that the kubeconfig names it; \

@@ -1,0 +1,117 @@
+//! What a kcp of one shard looks like through proxies: endpoints that vanish, and a workspace that moves. kcp 0.31 cannot
+//! move a workspace; two endpoints of one kcp, each of which can lose sight of it, are what a move would look like.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use e2e::binding::{self, Request};
+use e2e::faultproxy::{FaultProxy, listing};
+use e2e::provider::Provider;
+use e2e::wait::{SOON, eventually};
+use futures::FutureExt as _;
+use tokio::time::{Instant, sleep_until};
+
+use super::{flags, nothing_deleted, offering, settle, settled, unchanged};
+use crate::Test;
+
+/// How long the slice is empty: as long as a cache server may need to come back.
+const EMPTY: Duration = Duration::from_secs(30);
+
+pub(super) fn tests() -> Vec<Test> {
+    vec![
+        ("shards::a_slice_that_is_empty_for_30_s_interrupts_nothing", || emptied().boxed()),
+        ("shards::a_workspace_that_moves_between_endpoints_is_never_taken_for_deleted", || {
+            moved().boxed()
+        }),
+    ]
+}
+
+async fn emptied() -> Result<()> {
+    let flags = flags();
+    let flags = flags.each_ref().map(String::as_str);
+    let (provider, [proxy]) = Provider::start_sharded("emptied", &flags).await?;
+    let outcome = empty(&provider, &proxy).await;
+    outcome.map_err(|error| provider.backend.fail(format!("{error:#}")))
+}
+
+async fn empty(provider: &Provider, proxy: &FaultProxy) -> Result<()> {
+    let log = provider.kcp.audit();
+    let workspace = offering(provider, "emptied").await?;
+    let admin = provider.kcp.client(&workspace.cluster).await?;
+    settle(&admin, "kept").await?;
+    let endpoint = provider.kcp.endpoint_url(&provider.export.path, e2e::provider::EXPORT).await?;
+    let before = settled(&log, &workspace, &admin).await?;
+
+    let until = Instant::now() + EMPTY;
+    proxy.publish(&[]).await?;
+    let said = async |text: &str| {
+        eventually(&format!("the log to say {text:?}"), SOON, async || {
+            let output = provider.backend.output().map_err(|error| error.to_string())?;
+            if output.matches(text).count() == 1 { Ok(()) } else { Err("not once".to_owned()) }
+        })
+        .await
+    };
+    said("no longer published; holding it").await?;
+    unchanged(&before, &settled(&log, &workspace, &admin).await?)?;
+    let during = binding::bind(&admin, &Request::new("during", "during")).await?;
+    during.consumer.heartbeat().await?;
+    let (code, body) = provider.backend.get("/readyz").await?;
+    ensure!(code == 200, "/readyz: {code} {body}");
+    let before = settled(&log, &workspace, &admin).await?;
+    sleep_until(until).await;
+
+    proxy.publish(&[proxy.url(&endpoint)?]).await?;
+    said("endpoint is back").await?;
+    unchanged(&before, &settled(&log, &workspace, &admin).await?)?;
+    let after = binding::bind(&admin, &Request::new("after", "after")).await?;
+    after.consumer.heartbeat().await?;
+    said("endpoint added").await?;
+    nothing_deleted(&log, &[&workspace])
+}
+
+async fn moved() -> Result<()> {
+    let flags = flags();
+    let flags = flags.each_ref().map(String::as_str);
+    let (provider, [from, to]) = Provider::start_sharded("moved", &flags).await?;
+    let outcome = moves(&provider, &from, &to).await;
+    outcome.map_err(|error| provider.backend.fail(format!("{error:#}")))
+}
+
+async fn moves(provider: &Provider, from: &FaultProxy, to: &FaultProxy) -> Result<()> {
+    let log = provider.kcp.audit();
+    let workspace = offering(provider, "moved").await?;
+    let cluster = &workspace.cluster;
+    let admin = provider.kcp.client(cluster).await?;
+    to.hide(cluster).await?;
+    settle(&admin, "kept").await?;
+    let mut before = settled(&log, &workspace, &admin).await?;
+
+    // The new endpoint shows it before the old one loses it, then the other way round, and there for a while nobody does.
+    for (which, from, to, gap) in
+        [("with an overlap", from, to, false), ("with a gap", to, from, true)]
+    {
+        if gap {
+            from.hide(cluster).await?;
+            unchanged(&before, &settled(&log, &workspace, &admin).await?).context(which)?;
+            to.show(cluster).await?;
+        } else {
+            to.show(cluster).await?;
+            from.hide(cluster).await?;
+        }
+        unchanged(&before, &settled(&log, &workspace, &admin).await?).context(which)?;
+
+        let path = format!("/clusters/{cluster}/");
+        let (old, new) = (from.log(&path).len(), to.writes(&path).len());
+        let name = which.replace(' ', "-");
+        let bound = binding::bind(&admin, &Request::new(&name, &name)).await.context(which)?;
+        bound.consumer.heartbeat().await?;
+        before = settled(&log, &workspace, &admin).await?;
+        ensure!(
+            to.writes(&path).len() > new,
+            "{which}: nothing was written through the new endpoint"
+        );
+        let late = &from.log(&path)[old..];
+        ensure!(late.is_empty(), "{which}: still through the old endpoint:\n{}", listing(late));
+    }
+    nothing_deleted(&log, &[&workspace])
+}
