@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
-use kube::api::{ApiResource, DynamicObject, ListParams};
+use kube::api::{ApiResource, DynamicObject};
 use kube::{Client, discovery};
 use serde_json::{Map, Value};
 
-use crate::object::{api, core, crd, resource};
+use crate::object::{api, core, crd, list, resource};
 
 /// Fields of `metadata` that two equal objects need not share.
 const VOLATILE: [&str; 5] =
@@ -54,9 +54,9 @@ pub async fn take(
 ) -> Result<Snapshot> {
     let mut found = Vec::new();
     for kind in kinds {
-        let list = api(client, kind, None).list(&ListParams::default()).await;
-        let list = list.with_context(|| format!("listing {}", kind.plural))?;
-        found.extend(list.items.into_iter().map(|object| (key(&kind.kind, &object), object)));
+        let listed = list(&api(client, kind, None)).await;
+        let listed = listed.with_context(|| format!("listing {}", kind.plural))?;
+        found.extend(listed.into_iter().map(|object| (key(&kind.kind, &object), object)));
     }
     let uids: Vec<(String, String)> = found
         .iter()
