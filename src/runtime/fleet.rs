@@ -454,3 +454,59 @@ impl Fleet {
         self.metrics.fleet(state.endpoints.len(), state.engaged.len());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::endpoint::ClusterSource;
+
+    fn specs(names: &[&str]) -> Vec<EndpointSpec> {
+        let spec = |name: &&str| EndpointSpec {
+            config: kube::Config::new(format!("https://{name}").parse().unwrap()),
+            source: ClusterSource::Annotation("kcp.io/cluster"),
+        };
+        names.iter().map(spec).collect()
+    }
+
+    /// A fleet with these endpoints, and their ids in the same order.
+    fn fleet(names: &[&str]) -> (Arc<Fleet>, Vec<EndpointId>) {
+        let fleet = Fleet::new(vec![], vec![], Arc::default(), Tasks::default());
+        fleet.set_endpoints(specs(names)).unwrap();
+        let id = |name: &&str| fleet.state().endpoints[&format!("https://{name}")].endpoint.id();
+        let ids = names.iter().map(id).collect();
+        (fleet, ids)
+    }
+
+    #[tokio::test]
+    async fn an_endpoint_that_is_no_longer_published_keeps_nothing_from_being_ready() {
+        let (fleet, ids) = fleet(&["east", "west"]);
+        fleet.synced(ids[0]);
+        fleet.waiting("for the slice".to_owned());
+        let west = "https://west: waiting for the first list of ";
+        assert_eq!(fleet.not_ready(), ["endpoints: for the slice", west]);
+        fleet.discovered();
+        assert_eq!(fleet.not_ready(), [west]);
+        fleet.set_endpoints(specs(&["east"])).unwrap();
+        assert_eq!(fleet.not_ready(), [""; 0]);
+        fleet.set_endpoints(specs(&["east", "west"])).unwrap();
+        assert_eq!(fleet.not_ready(), [west]);
+    }
+
+    #[tokio::test]
+    async fn a_cluster_is_served_through_a_published_endpoint_and_until_the_last_one_lets_go() {
+        let (fleet, ids) = fleet(&["east", "west"]);
+        let cluster = ClusterId::parse("abc").unwrap();
+        for id in &ids {
+            fleet.synced(*id);
+            fleet.engage(*id, &cluster, ClusterInfo::default());
+        }
+        let newest = ids.iter().max().copied();
+        assert_eq!(fleet.serving(&cluster), newest);
+        fleet.set_endpoints(specs(&["east"])).unwrap();
+        assert_eq!(fleet.serving(&cluster), Some(ids[0]));
+        fleet.disengage(ids[0], &cluster);
+        assert_eq!(fleet.serving(&cluster), Some(ids[1]), "the one that is held");
+        fleet.disengage(ids[1], &cluster);
+        assert_eq!(fleet.serving(&cluster), None);
+    }
+}

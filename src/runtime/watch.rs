@@ -77,6 +77,8 @@ const NOT_SERVED_FOR: Duration = Duration::from_secs(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// The longest pause between two looks for a kind that is not served: a workspace waits for it.
 const LONGEST_ABSENCE: Duration = Duration::from_secs(2);
+/// The same while all workspaces of the endpoint wait for it, which is not for long.
+const LONGEST_FIRST_ABSENCE: Duration = Duration::from_millis(500);
 
 /// Failures in a row.
 struct Series {
@@ -178,7 +180,9 @@ where
             kind.cache.mark_synced(id);
             self.fleet.synced(id);
         }
-        pauses.next().unwrap_or(LONGEST_PAUSE).min(LONGEST_ABSENCE)
+        let first = !kind.cache.synced(id);
+        let longest = if first { LONGEST_FIRST_ABSENCE } else { LONGEST_ABSENCE };
+        pauses.next().unwrap_or(LONGEST_PAUSE).min(longest)
     }
 
     fn handle(&self, event: Event<Box<Decoded<C>>>, snapshot: &mut Option<Snapshot<C>>) {

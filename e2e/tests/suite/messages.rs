@@ -104,6 +104,8 @@ async fn unusable() -> Result<()> {
     let missing = format!("--kubeconfig={}", dir.join("missing").display());
     let garbage =
         file("garbage", "users:\n- name: a\n  user:\n    token: t0ps3cret\nclusters: {[\n")?;
+    let kcp = "--multicluster-runtime-provider=kcp";
+    let nowhere = format!("--state-dir={}", dir.join("nowhere").display());
     let held = std::net::TcpListener::bind("127.0.0.1:0")?;
     let taken = format!("--listen-address={}", held.local_addr()?);
     for (flags, expected) in [
@@ -112,6 +114,7 @@ async fn unusable() -> Result<()> {
         (vec![&empty], vec!["--kubeconfig"]),
         (vec![&good, "--context=other"], vec!["other", "--context"]),
         (vec![&good, &taken], vec!["cannot listen", "--listen-address"]),
+        (vec![&good, kcp, &nowhere], vec!["--state-dir", "nowhere", "that exists"]),
     ] {
         let listen = "--listen-address=127.0.0.1:0";
         let flags: Vec<&str> =

@@ -355,4 +355,18 @@ mod tests {
         let expected = ["https://east:6443/services/apiexport/exp0rt/kube-bind.io".to_owned()];
         assert_eq!(endpoints("kube-bind.io", &slice), expected.into());
     }
+
+    #[test]
+    fn what_is_stored_replaces_a_server_that_is_away_and_not_one_that_refuses() {
+        let status = |code: u16| {
+            let status = json!({"status": "Failure", "code": code, "message": "", "reason": ""});
+            kube::Error::Api(serde_json::from_value(status).unwrap())
+        };
+        for (code, away) in [(401, false), (403, false), (404, false), (429, true), (502, true)] {
+            assert_eq!(is_away(&Error::InitialListFailed(status(code))), away, "{code}");
+        }
+        let gone = tower::BoxError::from("connection refused");
+        assert!(is_away(&Error::InitialListFailed(kube::Error::Service(gone))));
+        assert!(!is_away(&Error::NoResourceVersion));
+    }
 }
