@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::api::claims::{CLAIMS, Claim};
 use crate::cli::{Config, IssuerConfig, ProviderKind, SchemaSource};
-use crate::controllers::{Context, Controllers, ExportSettings, Subjects};
+use crate::controllers::{Context, Controllers, ExportSettings, Myself, Offers, Subjects};
 use crate::http::front::{self as http_front, Front};
 use crate::kinds::Kinds;
 use crate::kinds::sources::SourceKind;
@@ -119,10 +119,15 @@ pub async fn run(config: Config) -> Result<(), Error> {
         onboarding: Arc::clone(&onboarding),
         subjects,
         exports,
+        offers: config.offers_bindings().then(|| Offers {
+            ignored: config.apibinding_ignore_prefixes.clone(),
+            myself: Arc::new(Myself::new(client_config.clone(), &metrics)),
+        }),
     };
     let controllers = Arc::new(Controllers::new(context));
     let server_url = config.server_url.clone();
-    let provider = providers::from_config(provider_kind(&config), client_config, server_url);
+    let kind = provider_kind(&config);
+    let provider = providers::from_config(kind, client_config, server_url, &kinds.api_bindings);
 
     let tasks = Tasks::default();
     let stop = tasks.cancelled().clone();

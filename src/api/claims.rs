@@ -43,6 +43,10 @@ const fn claim(
     Claim { group, resource, verbs, optional: false, kcp_only: false }
 }
 
+/// Templates come from `APIBindings`; hand-made templates work without.
+pub const API_BINDINGS: Claim =
+    Claim { kcp_only: true, optional: true, ..claim("apis.kcp.io", "apibindings", READ) };
+
 /// All claims. `configmaps` is not among them although v0.8.1 claims it: the konnector reaches
 /// them with its own rights, the backend never reads one.
 pub const CLAIMS: &[Claim] = &[
@@ -56,8 +60,7 @@ pub const CLAIMS: &[Claim] = &[
     claim("authorization.k8s.io", "subjectaccessreviews", &["create"]),
     claim("apiextensions.k8s.io", "customresourcedefinitions", READ),
     Claim { kcp_only: true, ..claim("apis.kcp.io", "apiresourceschemas", ALL) },
-    // Templates come from APIBindings; hand-made templates work without.
-    Claim { kcp_only: true, optional: true, ..claim("apis.kcp.io", "apibindings", READ) },
+    API_BINDINGS,
     // Not among the claims of v0.8.1, so older bindings have not accepted it.
     Claim { optional: true, ..claim("", "events", &["create", "patch"]) },
 ];

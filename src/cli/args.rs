@@ -133,14 +133,25 @@ pub(super) struct AccessArgs {
         default_missing_value = "true"
     )]
     pub(super) serve_export_workspace: bool,
-    /// kcp: an APIBinding whose name starts with one of these gets no templates; takes effect with
-    /// exports
+    /// kcp: an APIBinding whose name starts with one of these gets no templates
     #[arg(
         long,
         value_name = "LIST",
         default_value = "kube-bind.io,tenancy.kcp.io,topology.kcp.io"
     )]
     pub(super) apibinding_ignore_prefixes: Vec<String>,
+    /// kcp with --schema-source=apiresourceschemas: generate templates for what the APIBindings of a workspace bind,
+    /// where it grants apibindings.apis.kcp.io
+    #[arg(
+        long,
+        value_name = "BOOL",
+        value_parser = super::values::go_bool,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "true",
+        default_missing_value = "true"
+    )]
+    pub(super) templates_from_bindings: bool,
     /// Kind that exported schemas are read from: `customresourcedefinitions` or
     /// `apiresourceschemas`
     #[arg(

@@ -39,6 +39,8 @@ pub struct Config {
     pub serve_export_workspace: bool,
     /// `--apibinding-ignore-prefixes`.
     pub apibinding_ignore_prefixes: Vec<String>,
+    /// `--templates-from-bindings`; see [`Config::offers_bindings`].
+    pub templates_from_bindings: bool,
     /// `--schema-source`.
     pub schema_source: SchemaSource,
     /// `--namespace-prefix`; together with any identity it makes a valid namespace name.
@@ -73,6 +75,16 @@ pub struct Config {
     pub verbosity: u8,
     /// Lines to log once logging works: deprecated and ignored flags.
     pub notices: Vec<String>,
+}
+
+impl Config {
+    /// Whether templates are generated for what `APIBindings` bind: what they offer are `APIResourceSchemas`.
+    #[must_use]
+    pub fn offers_bindings(&self) -> bool {
+        self.templates_from_bindings
+            && self.provider == ProviderKind::Kcp
+            && self.schema_source == SchemaSource::ApiResourceSchemas
+    }
 }
 
 /// Settings of `backend init`.

@@ -38,6 +38,7 @@ fn defaults() -> Config {
         apibinding_ignore_prefixes: ["kube-bind.io", "tenancy.kcp.io", "topology.kcp.io"]
             .map(str::to_owned)
             .to_vec(),
+        templates_from_bindings: true,
         schema_source: SchemaSource::CustomResourceDefinitions,
         namespace_prefix: "cluster-".to_owned(),
         pretty_name: "Backend".to_owned(),

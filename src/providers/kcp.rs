@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use self::slices::Slices;
 use super::{Provider, ProviderError};
 use crate::api::claims::Claim;
-use crate::api::kcp::{ApiBinding, PHASE_BOUND};
+use crate::api::kcp::ApiBinding;
 use crate::api::keys;
 use crate::runtime::cache::Delta;
 use crate::runtime::fleet::{ClusterInfo, Fleet, Source};
@@ -66,13 +66,11 @@ pub fn engagement(
     bindings: &[Arc<ApiBinding>],
 ) -> Option<ClusterInfo> {
     // Several APIBindings to one export cannot be bound at once: the second conflicts.
-    let binding = bindings.iter().find(|binding| {
-        export.is_bound_by(binding)
-            && binding.status.as_ref().is_some_and(|s| s.phase.as_deref() == Some(PHASE_BOUND))
-    })?;
+    let binding =
+        bindings.iter().find(|binding| export.is_bound_by(binding) && binding.is_bound())?;
     let mut missing: Vec<String> = claims
         .iter()
-        .filter(|claim| !claim.optional && !is_granted(claim, binding))
+        .filter(|claim| !claim.optional && !binding.grants(claim))
         .map(|claim| {
             let group = if claim.group.is_empty() { "core" } else { claim.group };
             format!("{}.{group}", claim.resource)
@@ -85,29 +83,6 @@ pub fn engagement(
         missing,
         binding: binding.name_any(),
     })
-}
-
-/// A claim works only where the verb lists of export and binding have a verb in common to the
-/// letter; `*` on one side does not stand for the other's verbs.
-fn is_granted(claim: &Claim, binding: &ApiBinding) -> bool {
-    let Some(status) = &binding.status else {
-        return false;
-    };
-    let same = |group: &str, resource: &str| group == claim.group && resource == claim.resource;
-    let exported = status.export_permission_claims.iter().find(|c| same(&c.group, &c.resource));
-    let accepted = binding.spec.permission_claims.iter().find(|c| {
-        same(&c.claim.claim.group, &c.claim.claim.resource)
-            && c.is_accepted()
-            && c.claim.selector.match_all
-    });
-    let (Some(exported), Some(accepted)) = (exported, accepted) else {
-        return false;
-    };
-    let granted = |verb: &str| {
-        exported.verbs.iter().any(|v| v == verb)
-            && accepted.claim.claim.verbs.iter().any(|v| v == verb)
-    };
-    granted("*") || claim.verbs.iter().all(|verb| granted(verb))
 }
 
 pub(super) struct Kcp {
@@ -123,8 +98,8 @@ impl Kcp {
         slices: Vec<String>,
         claims: Vec<Claim>,
         serve_export: bool,
+        bindings: Arc<Kind<ApiBinding>>,
     ) -> Self {
-        let bindings = Arc::new(Kind::<ApiBinding>::whole("APIBinding", None));
         let engage = Engage { bindings: Arc::downgrade(&bindings), claims, serve_export };
         bindings.subscribe(move |fleet, delta| engage.changed(fleet, delta));
         Self { fixed, slices: Slices::new(config, slices), bindings }

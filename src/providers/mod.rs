@@ -14,8 +14,10 @@ use kube::Config;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::claims::Claim;
+use crate::api::kcp::ApiBinding;
 use crate::runtime::endpoint::ConnectError;
 use crate::runtime::fleet::{Fleet, Source};
+use crate::runtime::kind;
 use crate::runtime::metrics::Metrics;
 
 pub use kcp::{ExportRef, engagement};
@@ -62,13 +64,19 @@ pub enum Kind {
 }
 
 /// Makes a provider. `server_url` replaces what the kubeconfig (kubernetes) or the endpoint slice
-/// (kcp) names.
+/// (kcp) names. In kcp the provider fills `bindings`, by which it knows the workspaces.
 #[must_use]
-pub fn from_config(kind: Kind, config: Config, server_url: Option<Uri>) -> Arc<dyn Provider> {
+pub fn from_config(
+    kind: Kind,
+    config: Config,
+    server_url: Option<Uri>,
+    bindings: &Arc<kind::Kind<ApiBinding>>,
+) -> Arc<dyn Provider> {
     match kind {
         Kind::Kubernetes => Arc::new(kubernetes::Kubernetes::new(config, server_url)),
         Kind::Kcp { slices, claims, serve_export } => {
-            Arc::new(kcp::Kcp::new(config, server_url, slices, claims, serve_export))
+            let bindings = Arc::clone(bindings);
+            Arc::new(kcp::Kcp::new(config, server_url, slices, claims, serve_export, bindings))
         }
     }
 }

@@ -77,6 +77,15 @@ impl Cluster {
         self.info.path.as_deref().unwrap_or(self.id.as_str())
     }
 
+    /// The same cluster by another path of the same server, such as another virtual workspace of its shard.
+    #[must_use]
+    pub fn at(&self, path: String) -> Self {
+        let other = Self::new(self.id.clone(), Arc::clone(&self.endpoint), Arc::clone(&self.info));
+        let client = self.endpoint.at(path);
+        other.client.get_or_init(|| client);
+        other
+    }
+
     /// A client whose paths begin at this cluster, made at the first use.
     #[must_use]
     pub fn client(&self) -> &kube::Client {
