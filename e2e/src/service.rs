@@ -241,6 +241,11 @@ impl Offer {
     /// A new workspace under `parent` (a path) that exports what these CRDs, of one group, describe.
     pub async fn create(kcp: &Kcp, parent: &str, crds: Vec<Value>) -> Result<Self> {
         let workspace = kcp.create_workspace(parent, &stack::unique("api-provider")).await?;
+        Self::create_in(kcp, &workspace, crds).await
+    }
+
+    /// The same in a workspace that exists.
+    pub async fn create_in(kcp: &Kcp, workspace: &Workspace, crds: Vec<Value>) -> Result<Self> {
         let client = kcp.client(&workspace.cluster).await?;
         let mut resources = Vec::new();
         for crd in &crds {
@@ -257,7 +262,27 @@ impl Offer {
         let export = group.context("an APIExport needs a resource")?.to_owned();
         let manifest = json!({"metadata": {"name": export}, "spec": {"resources": resources}});
         object::create(&client, &kcp_apis("APIExport"), None, manifest).await?;
-        Ok(Self { workspace, export, crds })
+        Ok(Self { workspace: workspace.clone(), export, crds })
+    }
+
+    /// Makes the export consist of these resources, each with the schema of this prefix, which is made where needed.
+    pub async fn exports(&self, kcp: &Kcp, resources: &[(&Exported, &str)]) -> Result<()> {
+        let client = kcp.client(&self.workspace.cluster).await?;
+        let mut entries = Vec::new();
+        for (resource, prefix) in resources {
+            let schema = api_resource_schema(&resource.crd(), prefix, false);
+            entries.push(json!({
+                "group": resource.group,
+                "name": resource.plural,
+                "schema": schema["metadata"]["name"],
+                "storage": {"crd": {}},
+            }));
+            object::create_once(&client, &schemas(), None, schema).await?;
+        }
+        let exports = object::api(&client, &kcp_apis("APIExport"), None);
+        let patch = json!({"spec": {"resources": entries}});
+        object::merge_patch(&exports, &self.export, &patch, false).await?;
+        Ok(())
     }
 
     /// [`GROUP`] with both resources.

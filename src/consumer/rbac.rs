@@ -164,7 +164,15 @@ pub fn schema_reader_cluster_role(owner: OwnerReference) -> ClusterRole {
             owner_references: Some(vec![owner]),
             ..metadata(keys::SCHEMA_READER_ROLE, None)
         },
-        rules: Some(vec![resource_rule("apis.kcp.io", &["apibindings"], &["get"])]),
+        rules: Some(vec![
+            // A service account is a stranger in any workspace but its own, and kcp lets strangers in by this alone.
+            PolicyRule {
+                non_resource_urls: Some(strings(&["/"])),
+                verbs: strings(&["access"]),
+                ..PolicyRule::default()
+            },
+            resource_rule("apis.kcp.io", &["apibindings"], &["get"]),
+        ]),
         ..ClusterRole::default()
     }
 }

@@ -12,6 +12,7 @@ mod init;
 mod lifecycle;
 mod messages;
 mod namespaces;
+mod offers;
 mod outcomes;
 mod place;
 mod proxy;
@@ -37,6 +38,7 @@ pub(crate) fn tests() -> Vec<Test> {
         lifecycle::tests(),
         messages::tests(),
         namespaces::tests(),
+        offers::tests(),
         outcomes::tests(),
         proxy::tests(),
         schemas::tests(),
