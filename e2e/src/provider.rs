@@ -121,17 +121,22 @@ impl Provider {
     pub async fn serve(&self, workspace: &Workspace, source: Source) -> Result<()> {
         match source {
             Source::Schemas => {
-                let offer = self.offer.get_or_try_init(|| Offer::wild_west(&self.kcp, "root"));
-                let offer = offer.await.context("making the API provider")?;
+                let offer = self.offer().await?;
                 offer.serve(&self.kcp, workspace).await?;
                 offer.copy_schemas(&self.kcp, workspace).await
             }
+            Source::Bindings => self.offer().await?.serve(&self.kcp, workspace).await,
             Source::Crds => {
                 let client = self.kcp.client(&workspace.cluster).await?;
                 let crds = Exported::all(service::GROUP).map(|resource| resource.crd());
                 service::establish(&client, &crds).await
             }
         }
+    }
+
+    async fn offer(&self) -> Result<&Offer> {
+        let offer = self.offer.get_or_try_init(|| Offer::wild_west(&self.kcp, "root"));
+        offer.await.context("making the API provider")
     }
 
     /// Binds the export in a workspace and waits until it is served.

@@ -16,6 +16,9 @@ pub const GROUP: &str = "wildwest.dev";
 /// The one version of it.
 pub const VERSION: &str = "v1alpha1";
 
+/// With it nothing is offered but what people made.
+pub const BY_HAND: &str = "--templates-from-bindings=false";
+
 /// The label of what may be exported.
 const EXPORTED: &str = "kube-bind.io/exported";
 /// Prefix of the names of schemas; they are immutable, so a change needs another one.
@@ -46,8 +49,10 @@ impl Scope {
 pub enum Source {
     /// Labelled CRDs, which serve the API themselves.
     Crds,
-    /// Labelled copies of `APIResourceSchema`s; the API is served by an `APIBinding` of the tenant's own.
+    /// Labelled copies of `APIResourceSchema`s, made by hand; the API is served by an `APIBinding` of the tenant's own.
     Schemas,
+    /// The same, but copies and templates are those that the backend makes because of that `APIBinding`.
+    Bindings,
 }
 
 impl Source {
@@ -56,7 +61,7 @@ impl Source {
     pub fn flag(self) -> &'static str {
         match self {
             Self::Crds => "--schema-source=customresourcedefinitions",
-            Self::Schemas => "--schema-source=apiresourceschemas",
+            Self::Schemas | Self::Bindings => "--schema-source=apiresourceschemas",
         }
     }
 }
