@@ -11,13 +11,12 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::api::claims::{CLAIMS, Claim};
 use crate::cli::{Config, IssuerConfig, ProviderKind, SchemaSource};
 use crate::controllers::{Context, Controllers, ExportSettings, Myself, Offers, Subjects};
 use crate::http::front::{self as http_front, Front};
 use crate::kinds::Kinds;
 use crate::kinds::sources::SourceKind;
-use crate::onboarding::{Onboarding, Settings};
+use crate::onboarding::{Onboarding, Published, Settings};
 use crate::providers::{self, ProviderError};
 use crate::runtime::admin::{self, Paths, Status};
 use crate::runtime::error::first_line;
@@ -104,7 +103,8 @@ pub async fn run(config: Config) -> Result<(), Error> {
         None => None,
     };
     let settings = settings(&config, &client_config)?;
-    let onboarding = Arc::new(Onboarding { kinds: Arc::clone(&kinds), settings });
+    let published = Published::default();
+    let onboarding = Arc::new(Onboarding { kinds: Arc::clone(&kinds), settings, published });
     let subjects = Subjects {
         groups: config.oidc_allowed_groups.clone(),
         users: config.oidc_allowed_users.clone(),
@@ -220,20 +220,9 @@ fn provider_kind(config: &Config) -> providers::Kind {
         ProviderKind::Kubernetes => providers::Kind::Kubernetes,
         ProviderKind::Kcp => providers::Kind::Kcp {
             slices: config.endpoint_slice_names.clone(),
-            claims: CLAIMS.iter().filter(|claim| needed(claim, config)).copied().collect(),
+            claims: config.claims(),
             serve_export: config.serve_export_workspace,
         },
-    }
-}
-
-/// Only the schema source in use has to be readable.
-fn needed(claim: &Claim, config: &Config) -> bool {
-    match claim.resource {
-        "customresourcedefinitions" => {
-            config.schema_source == SchemaSource::CustomResourceDefinitions
-        }
-        "apiresourceschemas" => config.schema_source == SchemaSource::ApiResourceSchemas,
-        _ => true,
     }
 }
 

@@ -157,6 +157,11 @@ impl Provider {
 
 /// Runs `backend init` for a workspace of this name under root; gives the workspace and the flags for a backend.
 pub async fn init(kcp: &Kcp, name: &str) -> Result<(Workspace, Vec<String>)> {
+    init_for(kcp, name, &[]).await
+}
+
+/// The same with flags of the backend, which decide on the claims.
+pub async fn init_for(kcp: &Kcp, name: &str, given: &[&str]) -> Result<(Workspace, Vec<String>)> {
     let path = format!("root:{name}");
     let output = dirs::run()?.join(format!("{name}.kubeconfig"));
     let admin = kcp.kubeconfig_file("root")?;
@@ -166,6 +171,7 @@ pub async fn init(kcp: &Kcp, name: &str) -> Result<(Workspace, Vec<String>)> {
         format!("--workspace={path}"),
         format!("--output={}", output.display()),
     ];
+    let flags = flags.into_iter().chain(given.iter().map(|flag| (*flag).to_owned()));
     let (code, text) = Backend::run_to_end(&format!("{name}-init"), flags).await?;
     ensure!(code == Some(0), "backend init ended with {code:?}:\n{text}");
     let written = fs::read_to_string(&output).context("reading the kubeconfig of init")?;

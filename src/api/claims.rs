@@ -21,6 +21,13 @@ pub struct Claim {
 }
 
 impl Claim {
+    /// Its resource and group for people.
+    #[must_use]
+    pub fn display(&self) -> String {
+        let group = if self.group.is_empty() { "core" } else { self.group };
+        format!("{}.{group}", self.resource)
+    }
+
     /// The verbs to claim: `*` and then those in use.
     ///
     /// kcp grants a claim only where the export's and the binding's verb lists intersect literally.
@@ -47,6 +54,10 @@ const fn claim(
 pub const API_BINDINGS: Claim =
     Claim { kcp_only: true, optional: true, ..claim("apis.kcp.io", "apibindings", READ) };
 
+/// Where a workspace tells its address, which several shards need; without, consumers are sent to the shard.
+pub const LOGICAL_CLUSTERS: Claim =
+    Claim { kcp_only: true, optional: true, ..claim("core.kcp.io", "logicalclusters", READ) };
+
 /// All claims. `configmaps` is not among them although v0.8.1 claims it: the konnector reaches
 /// them with its own rights, the backend never reads one.
 pub const CLAIMS: &[Claim] = &[
@@ -61,6 +72,7 @@ pub const CLAIMS: &[Claim] = &[
     claim("apiextensions.k8s.io", "customresourcedefinitions", READ),
     Claim { kcp_only: true, ..claim("apis.kcp.io", "apiresourceschemas", ALL) },
     API_BINDINGS,
+    LOGICAL_CLUSTERS,
     // Not among the claims of v0.8.1, so older bindings have not accepted it.
     Claim { optional: true, ..claim("", "events", &["create", "patch"]) },
 ];

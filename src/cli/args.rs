@@ -84,6 +84,29 @@ pub(super) struct InitArgs {
     /// Name of the APIExport
     #[arg(long, value_name = "NAME", default_value = "kube-bind.io")]
     pub(super) export_name: String,
+    /// Flag of the backend: leaves the claims on other kinds of schemas out of the APIExport
+    #[arg(long, value_name = "SOURCE", default_value = "", hide_default_value = true)]
+    pub(super) schema_source: String,
+    /// Flag of the backend: false leaves the claim on `APIBindings` out
+    #[arg(
+        long,
+        value_name = "BOOL",
+        value_parser = super::values::go_bool,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "true",
+        default_missing_value = "true"
+    )]
+    pub(super) templates_from_bindings: bool,
+    /// Flag of the backend: leaves the claim on `LogicalClusters` out
+    #[arg(long, value_name = "URL", default_value = "", hide_default_value = true)]
+    pub(super) external_address: String,
+    /// Flag of the backend: changes no claim
+    #[arg(long, value_name = "SCOPE", default_value = "Namespaced")]
+    pub(super) consumer_scope: String,
+    /// Flag of the backend: changes no claim
+    #[arg(long, value_name = "ISOLATION", default_value = "Prefixed")]
+    pub(super) isolation: String,
 }
 
 /// The flags of the default mode.

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use http::Uri;
 
+use crate::api::claims::Claim;
 use crate::api::v1alpha2::{Isolation, Scope};
+use crate::cli::claims::Needs;
 use crate::cli::front::FrontConfig;
 use crate::cli::values::{ProviderKind, SchemaSource, WorkspacePath};
 use crate::consumer::external::ExternalAddress;
@@ -85,6 +87,17 @@ impl Config {
             && self.provider == ProviderKind::Kcp
             && self.schema_source == SchemaSource::ApiResourceSchemas
     }
+
+    /// The permission claims that a workspace of kcp has to grant.
+    #[must_use]
+    pub fn claims(&self) -> Vec<Claim> {
+        let needs = Needs {
+            schema_source: Some(self.schema_source),
+            templates: self.templates_from_bindings,
+            external_address: self.external_address.is_some(),
+        };
+        needs.claims()
+    }
 }
 
 /// Settings of `backend init`.
@@ -100,4 +113,8 @@ pub struct InitConfig {
     pub output: PathBuf,
     /// `--export-name`.
     pub export_name: String,
+    /// The permission claims that the flags of the backend need.
+    pub claims: Vec<Claim>,
+    /// Those flags of the backend that were given, for the command that starts it.
+    pub flags: Vec<String>,
 }

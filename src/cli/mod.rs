@@ -7,6 +7,7 @@
 //! `--kubeconfig` is looked for.
 
 mod args;
+mod claims;
 mod config;
 mod front;
 mod validate;
@@ -63,7 +64,14 @@ where
     let matches = args::command().try_get_matches_from(arguments)?;
     let parsed = Cli::from_arg_matches(&matches)?;
     Ok(match parsed.command {
-        Some(args::Subcommand::Init(init)) => Command::Init(validate::init_config(&init)?),
+        Some(args::Subcommand::Init(init)) => {
+            let of_init = matches.subcommand_matches("init");
+            let is_given = |id: &str| {
+                of_init
+                    .is_some_and(|given| given.value_source(id) == Some(ValueSource::CommandLine))
+            };
+            Command::Init(validate::init_config(&init, is_given)?)
+        }
         None => {
             let ignored = given(&matches, parsed.run.server.frontend_disabled);
             let config = validate::run_config(&parsed.run, environment, &ignored)?;

@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use crate::api::v1alpha2::Isolation;
 use crate::cli::args::{InitArgs, RunArgs, ServerArgs};
+use crate::cli::claims::Needs;
 use crate::cli::config::{Config, InitConfig};
 use crate::cli::front::{self, Environment, FrontError, IssuerConfig};
 use crate::cli::values::{self, ValueError, WorkspacePath};
@@ -145,11 +146,43 @@ pub(super) fn run_config(
 }
 
 /// Builds the settings of `backend init`.
-pub(super) fn init_config(args: &InitArgs) -> Result<InitConfig, ConfigError> {
+/// Builds the settings of `init`; `is_given` tells by the name of a field whether its flag is on the command line.
+pub(super) fn init_config(
+    args: &InitArgs,
+    is_given: impl Fn(&str) -> bool,
+) -> Result<InitConfig, ConfigError> {
     if args.output.is_empty() {
         return flag("output", Err(ValueError::Empty));
     }
+    flag("consumer-scope", values::consumer_scope(&args.consumer_scope))?;
+    isolation(&args.isolation, None)?;
+    let external_address = non_empty(&args.external_address)
+        .map(|text| ExternalAddress::parse(&text))
+        .transpose()
+        .map_err(ConfigError::ExternalAddress)?;
+    let schema_source = non_empty(&args.schema_source)
+        .map(|text| flag("schema-source", values::schema_source(&text)))
+        .transpose()?;
+    let needs = Needs {
+        schema_source,
+        templates: args.templates_from_bindings,
+        external_address: external_address.is_some(),
+    };
+    let all = [
+        ("schema_source", "schema-source", args.schema_source.clone()),
+        (
+            "templates_from_bindings",
+            "templates-from-bindings",
+            args.templates_from_bindings.to_string(),
+        ),
+        ("external_address", "external-address", args.external_address.clone()),
+        ("consumer_scope", "consumer-scope", args.consumer_scope.clone()),
+        ("isolation", "isolation", args.isolation.clone()),
+    ];
+    let given = all.into_iter().filter(|(field, ..)| is_given(field));
     Ok(InitConfig {
+        claims: needs.claims(),
+        flags: given.map(|(_, flag, value)| format!("--{flag}={value}")).collect(),
         workspace: flag("workspace", WorkspacePath::parse(&args.workspace))?,
         output: PathBuf::from(&args.output),
         export_name: flag("export-name", values::object_name(&args.export_name))?,

@@ -7,7 +7,8 @@
 
 mod slices;
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -68,19 +69,19 @@ pub fn engagement(
     // Several APIBindings to one export cannot be bound at once: the second conflicts.
     let binding =
         bindings.iter().find(|binding| export.is_bound_by(binding) && binding.is_bound())?;
-    let mut missing: Vec<String> = claims
-        .iter()
-        .filter(|claim| !claim.optional && !binding.grants(claim))
-        .map(|claim| {
-            let group = if claim.group.is_empty() { "core" } else { claim.group };
-            format!("{}.{group}", claim.resource)
-        })
-        .collect();
-    missing.sort();
+    let required = claims.iter().filter(|claim| !claim.optional && !binding.grants(claim));
+    let (missing, unasked): (Vec<&Claim>, Vec<&Claim>) =
+        required.partition(|claim| binding.is_asked(claim));
+    let names = |claims: Vec<&Claim>| {
+        let mut names: Vec<String> = claims.into_iter().map(Claim::display).collect();
+        names.sort();
+        names
+    };
     Some(ClusterInfo {
         path: binding.annotations().get(keys::KCP_PATH).cloned(),
         leaving: binding.metadata.deletion_timestamp.is_some(),
-        missing,
+        missing: names(missing),
+        unasked: names(unasked),
         binding: binding.name_any(),
     })
 }
@@ -100,7 +101,8 @@ impl Kcp {
         serve_export: bool,
         bindings: Arc<Kind<ApiBinding>>,
     ) -> Self {
-        let engage = Engage { bindings: Arc::downgrade(&bindings), claims, serve_export };
+        let said = Mutex::default();
+        let engage = Engage { bindings: Arc::downgrade(&bindings), claims, serve_export, said };
         bindings.subscribe(move |fleet, delta| engage.changed(fleet, delta));
         Self { fixed, slices: Slices::new(config, slices), bindings }
     }
@@ -138,9 +140,28 @@ struct Engage {
     bindings: std::sync::Weak<Kind<ApiBinding>>,
     claims: Vec<Claim>,
     serve_export: bool,
+    /// Claims of which it was said that the export does not make them.
+    said: Mutex<BTreeSet<String>>,
 }
 
 impl Engage {
+    /// Says once what the export would have to claim for what the flags ask for and can be done without.
+    fn say_unasked(&self, info: &ClusterInfo, bindings: &[Arc<ApiBinding>]) {
+        let own = bindings.iter().find(|binding| binding.name_any() == info.binding);
+        let Some(own) = own else { return };
+        let unasked = self.claims.iter().filter(|claim| claim.optional && !own.is_asked(claim));
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        for claim in unasked.map(Claim::display) {
+            if said.insert(claim.clone()) {
+                tracing::info!(
+                    claim,
+                    "the APIExport does not claim this, so what needs it is left out; to have it, run `backend init` with \
+                     the flags of this backend, then accept the claim in the workspaces"
+                );
+            }
+        }
+    }
+
     fn changed(&self, fleet: &Arc<Fleet>, delta: &Delta<ApiBinding>) {
         let Some(kind) = self.bindings.upgrade() else {
             return;
@@ -157,7 +178,10 @@ impl Engage {
         }
         let bindings = kind.list_in(&delta.scope);
         match engagement(&export, &self.claims, &bindings) {
-            Some(info) => fleet.engage(endpoint.id(), cluster, info),
+            Some(info) => {
+                self.say_unasked(&info, &bindings);
+                fleet.engage(endpoint.id(), cluster, info);
+            }
             None => fleet.disengage(endpoint.id(), cluster),
         }
     }
@@ -219,6 +243,7 @@ mod tests {
         ClusterInfo {
             path: Some("root:a".into()),
             leaving: false,
+            unasked: vec![],
             missing: missing.iter().map(|m| (*m).to_owned()).collect(),
             binding: "kube-bind.io".into(),
         }

@@ -44,6 +44,8 @@ pub struct ClusterInfo {
     pub leaving: bool,
     /// What the cluster does not let us do, each with a text for people; sorted.
     pub missing: Vec<String>,
+    /// What nobody asked it to let us do, likewise.
+    pub unasked: Vec<String>,
     /// What grants it, for people: the name of an object in the cluster; empty where nothing does.
     pub binding: String,
 }

@@ -50,6 +50,13 @@ impl ApiBinding {
         self.status.as_ref().map_or(&[], |status| &status.bound_resources)
     }
 
+    /// Whether the export makes a claim, whatever the workspace thinks of it.
+    #[must_use]
+    pub fn is_asked(&self, claim: &Claim) -> bool {
+        let asked = self.status.as_ref().map_or(&[][..], |s| &s.export_permission_claims);
+        asked.iter().any(|one| one.group == claim.group && one.resource == claim.resource)
+    }
+
     /// Whether the workspace lets us do all of a claim.
     ///
     /// It works only where the verb lists of export and binding have a verb in common to the letter; `*` on one side

@@ -8,7 +8,7 @@ use e2e::provider::EXPORT;
 use e2e::service::{self, Exported, GROUP, Offer, Scope};
 use e2e::snapshot;
 use futures::FutureExt as _;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{Place, READER, schemas};
 use crate::Test;
@@ -155,7 +155,7 @@ async fn unbound() -> Result<()> {
     }
     place.api(&rbac("ClusterRole")).get("decoy").await?;
     let stays = place.api(&kcp_apis("APIBinding")).get(GROUP).await?;
-    ensure!(stays.data["status"]["phase"] == Value::from("Bound"), "{}", object::summary(&stays));
+    ensure!(stays.data["status"]["phase"] == "Bound", "{}", object::summary(&stays));
 
     place.provider.bind(&place.workspace, Claims::All).await?;
     place.template(TEMPLATE, &["cowboys"]).await.map(drop)
