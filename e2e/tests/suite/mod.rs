@@ -18,6 +18,7 @@ mod place;
 mod proxy;
 mod said;
 mod schemas;
+mod takeover;
 mod users;
 mod web;
 
@@ -42,6 +43,7 @@ pub(crate) fn tests() -> Vec<Test> {
         outcomes::tests(),
         proxy::tests(),
         schemas::tests(),
+        takeover::tests(),
         users::tests(),
         web::tests(),
     ]
