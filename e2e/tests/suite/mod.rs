@@ -20,6 +20,7 @@ mod said;
 mod schemas;
 mod takeover;
 mod users;
+mod walkthroughs;
 mod web;
 
 use crate::Test;
@@ -45,6 +46,7 @@ pub(crate) fn tests() -> Vec<Test> {
         schemas::tests(),
         takeover::tests(),
         users::tests(),
+        walkthroughs::tests(),
         web::tests(),
     ]
     .concat()
