@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  main ─ cli ─► app (wiring) ─► providers ─► runtime::fleet ─► one list+watch per endpoint and kind
+//!            ├─► doctor (a look at the same)
 //!            └─► init                                               │ deltas
 //!                                                                   ▼
 //!             onboarding, rights, gone ◄─ controllers ◄────────── fair queues
@@ -32,6 +33,7 @@ pub mod app;
 pub mod cli;
 pub mod consumer;
 pub mod controllers;
+pub mod doctor;
 pub mod gone;
 pub mod http;
 pub mod init;

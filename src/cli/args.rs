@@ -64,6 +64,31 @@ pub(super) enum Subcommand {
     /// Prepare a kcp workspace for the backend: schemas, APIExport, service account and its
     /// kubeconfig
     Init(InitArgs),
+    /// Check an installation and say what is wrong, with the command that repairs it; changes nothing. Takes the flags
+    /// of the backend
+    Doctor(DoctorArgs),
+    /// Show the logical clusters that are served, with their exports and consumers. Takes the flags of the backend
+    Workspaces(WorkspacesArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub(super) struct DoctorArgs {
+    #[command(flatten)]
+    pub(super) run: RunArgs,
+    /// `text` or `json`
+    #[arg(short = 'o', long, value_name = "FORMAT", default_value = "text")]
+    pub(super) output: String,
+}
+
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub(super) struct WorkspacesArgs {
+    #[command(flatten)]
+    pub(super) run: RunArgs,
+    /// `table`, `json` or `yaml`
+    #[arg(short = 'o', long, value_name = "FORMAT", default_value = "table")]
+    pub(super) output: String,
 }
 
 #[derive(Debug, Args)]

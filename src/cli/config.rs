@@ -19,6 +19,21 @@ pub enum Command {
     Run(Box<Config>),
     /// Prepare a kcp workspace for it.
     Init(InitConfig),
+    /// Check an installation.
+    Doctor(Box<Config>, Format),
+    /// Show what is served.
+    Workspaces(Box<Config>, Format),
+}
+
+/// How a command prints what it found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// For people: paragraphs or a table.
+    Text,
+    /// One JSON document.
+    Json,
+    /// One YAML document.
+    Yaml,
 }
 
 /// Settings of a running backend. Flags and defaults: contract flags.md 2.

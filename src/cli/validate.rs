@@ -11,7 +11,7 @@ use thiserror::Error;
 use crate::api::v1alpha2::Isolation;
 use crate::cli::args::{InitArgs, RunArgs, ServerArgs};
 use crate::cli::claims::Needs;
-use crate::cli::config::{Config, InitConfig};
+use crate::cli::config::{Config, Format, InitConfig};
 use crate::cli::front::{self, Environment, FrontError, IssuerConfig};
 use crate::cli::values::{self, ValueError, WorkspacePath};
 use crate::consumer::external::{self, ExternalAddress};
@@ -146,6 +146,23 @@ pub(super) fn run_config(
 }
 
 /// Builds the settings of `backend init`.
+/// Builds the settings of a look at an installation: those of a run, for which the HTTP API does not matter.
+pub(super) fn look_config(mut args: RunArgs) -> Result<Config, ConfigError> {
+    args.server.frontend_disabled = true;
+    run_config(&args, Environment::default(), &[])
+}
+
+/// The format of that name, where `allowed` names those that are known.
+pub(super) fn format(
+    given: &str,
+    known: &[(&str, Format)],
+    allowed: &'static str,
+) -> Result<Format, ConfigError> {
+    let found = known.iter().find(|(name, _)| *name == given).map(|(_, format)| *format);
+    let unknown = || ValueError::Unknown { given: given.to_owned(), allowed };
+    flag("output", found.ok_or_else(unknown))
+}
+
 /// Builds the settings of `init`; `is_given` tells by the name of a field whether its flag is on the command line.
 pub(super) fn init_config(
     args: &InitArgs,

@@ -12,7 +12,7 @@ mod connection;
 mod credentials;
 mod endpoint;
 mod error;
-mod merge;
+pub(crate) mod merge;
 mod objects;
 mod workspace;
 

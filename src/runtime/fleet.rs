@@ -426,6 +426,16 @@ impl Fleet {
         self.state().handle(id)
     }
 
+    /// The ways to all engaged clusters whose endpoints are ready, by name.
+    #[must_use]
+    pub fn clusters(&self) -> Vec<Cluster> {
+        let state = self.state();
+        let mut clusters: Vec<Cluster> =
+            state.engaged.keys().filter_map(|id| state.handle(id)).collect();
+        clusters.sort_by(|a, b| a.display().cmp(b.display()));
+        clusters
+    }
+
     /// The endpoint that [`Fleet::cluster`] would lead through.
     #[must_use]
     pub fn serving(&self, id: &ClusterId) -> Option<EndpointId> {
