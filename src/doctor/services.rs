@@ -139,7 +139,10 @@ fn unbound(look: &Look, cluster: &Cluster) -> Vec<Finding> {
                     .to_owned(),
                 repair: Some(format!("{} delete namespace {name}", look.kubectl(cluster))),
             });
-        } else if annotation(&namespace.metadata, keys::ANNOTATION_BOUND_BY).is_none() {
+        } else if [keys::ANNOTATION_BOUND_BY, keys::ANNOTATION_TRANSFER_TO]
+            .iter()
+            .all(|key| annotation(&namespace.metadata, key).is_none())
+        {
             all.push(Finding {
                 severity: Severity::Info,
                 reason: "NobodyRecorded".to_owned(),

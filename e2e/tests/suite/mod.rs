@@ -4,6 +4,7 @@ mod apart;
 mod binding;
 mod cleanup;
 mod crash;
+mod doctor;
 mod exports;
 mod faults;
 mod harness;
@@ -33,6 +34,7 @@ pub(crate) fn tests() -> Vec<Test> {
         binding::tests(),
         cleanup::tests(),
         crash::tests(),
+        doctor::tests(),
         exports::tests(),
         faults::tests(),
         http::tests(),
