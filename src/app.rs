@@ -1,26 +1,23 @@
 //! Wiring only: flags to provider, kinds, controllers, fleet, HTTP API and health, all supervised.
 
 mod front;
+pub mod world;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::api::claims::{CLAIMS, Claim};
-use crate::cli::{Config, IssuerConfig, ProviderKind, SchemaSource};
-use crate::controllers::{Context, Controllers, ExportSettings, Subjects};
+use crate::app::world::World;
+use crate::cli::{Config, IssuerConfig};
+use crate::controllers::{Context, Controllers, ExportSettings, Myself, Offers, Subjects};
 use crate::http::front::{self as http_front, Front};
-use crate::kinds::Kinds;
-use crate::kinds::sources::SourceKind;
-use crate::onboarding::{Onboarding, Settings};
-use crate::providers::{self, ProviderError};
+use crate::onboarding::{Onboarding, Published, Settings};
+use crate::providers::ProviderError;
 use crate::runtime::admin::{self, Paths, Status};
-use crate::runtime::error::first_line;
 use crate::runtime::fleet::{Fleet, Listener};
 use crate::runtime::metrics::Metrics;
 use crate::runtime::tasks::Tasks;
@@ -35,9 +32,9 @@ const DRAIN_HTTP: Duration = Duration::from_secs(12);
 /// Why the process cannot start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The kubeconfig cannot be used.
-    #[error("cannot use the kubeconfig: {0}; check --kubeconfig, $KUBECONFIG and --context")]
-    Kubeconfig(String),
+    /// There is no way to the API server or the endpoints.
+    #[error(transparent)]
+    World(#[from] world::Error),
     /// The CA of the kubeconfig cannot be read.
     #[error("cannot read the CA file {path} of the kubeconfig: {source}")]
     Ca {
@@ -87,7 +84,6 @@ pub async fn run(config: Config) -> Result<(), Error> {
         Some(address) => Some(listen("--admin-address", address).await?),
         None => None,
     };
-    let client_config = kube_config(&config).await?;
     let mut metrics = Metrics::default();
     if let Some(front) = &config.front {
         let embedded = i64::from(front.oidc.issuer == IssuerConfig::Embedded);
@@ -95,16 +91,14 @@ pub async fn run(config: Config) -> Result<(), Error> {
         metrics.fact("embedded_oidc", help, embedded);
     }
     let metrics = Arc::new(metrics);
-    let kinds = Arc::new(Kinds::new(match config.schema_source {
-        SchemaSource::CustomResourceDefinitions => SourceKind::CustomResourceDefinitions,
-        SchemaSource::ApiResourceSchemas => SourceKind::ApiResourceSchemas,
-    }));
+    let World { client: client_config, kinds, provider } = World::of(&config).await?;
     let front = match &config.front {
         Some(given) => Some(Front::bind(front::parts(&config, given)?, &kinds).await?),
         None => None,
     };
     let settings = settings(&config, &client_config)?;
-    let onboarding = Arc::new(Onboarding { kinds: Arc::clone(&kinds), settings });
+    let published = Published::default();
+    let onboarding = Arc::new(Onboarding { kinds: Arc::clone(&kinds), settings, published });
     let subjects = Subjects {
         groups: config.oidc_allowed_groups.clone(),
         users: config.oidc_allowed_users.clone(),
@@ -119,10 +113,12 @@ pub async fn run(config: Config) -> Result<(), Error> {
         onboarding: Arc::clone(&onboarding),
         subjects,
         exports,
+        offers: config.offers_bindings().then(|| Offers {
+            ignored: config.apibinding_ignore_prefixes.clone(),
+            myself: Arc::new(Myself::new(client_config.clone(), &metrics)),
+        }),
     };
     let controllers = Arc::new(Controllers::new(context));
-    let server_url = config.server_url.clone();
-    let provider = providers::from_config(provider_kind(&config), client_config, server_url)?;
 
     let tasks = Tasks::default();
     let stop = tasks.cancelled().clone();
@@ -186,51 +182,6 @@ fn stop_signal() -> Result<impl Future<Output = ()>, Error> {
             _ = interrupt.recv() => {}
         }
     })
-}
-
-/// The standard loading rules: the flag, `$KUBECONFIG`, `~/.kube/config`, the pod's own account. The
-/// last only where there is no file at all: a broken file must not end in another cluster.
-async fn kube_config(config: &Config) -> Result<kube::Config, Error> {
-    let options =
-        KubeConfigOptions { context: config.context.clone(), ..KubeConfigOptions::default() };
-    let broken = |err: &dyn std::error::Error| Error::Kubeconfig(first_line(err));
-    if let Some(path) = &config.kubeconfig {
-        let file = Kubeconfig::read_from(path).map_err(|err| broken(&err))?;
-        return kube::Config::from_custom_kubeconfig(file, &options)
-            .await
-            .map_err(|err| broken(&err));
-    }
-    let home = std::env::home_dir().map(|home| home.join(".kube/config"));
-    let has_file = std::env::var_os("KUBECONFIG").is_some_and(|path| !path.is_empty())
-        || home.is_some_and(|path| path.exists());
-    let in_pod = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
-    if in_pod && !has_file && config.context.is_none() {
-        return kube::Config::incluster().map_err(|err| broken(&err));
-    }
-    kube::Config::from_kubeconfig(&options).await.map_err(|err| broken(&err))
-}
-
-fn provider_kind(config: &Config) -> providers::Kind {
-    match config.provider {
-        ProviderKind::Kubernetes => providers::Kind::Kubernetes,
-        ProviderKind::Kcp => providers::Kind::Kcp {
-            slices: config.endpoint_slice_names.clone(),
-            state_dir: config.state_dir.clone(),
-            claims: CLAIMS.iter().filter(|claim| needed(claim, config)).copied().collect(),
-            serve_export: config.serve_export_workspace,
-        },
-    }
-}
-
-/// Only the schema source in use has to be readable.
-fn needed(claim: &Claim, config: &Config) -> bool {
-    match claim.resource {
-        "customresourcedefinitions" => {
-            config.schema_source == SchemaSource::CustomResourceDefinitions
-        }
-        "apiresourceschemas" => config.schema_source == SchemaSource::ApiResourceSchemas,
-        _ => true,
-    }
 }
 
 fn settings(config: &Config, client: &kube::Config) -> Result<Settings, Error> {

@@ -14,6 +14,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use tokio::time::Instant;
 
+use crate::api::claims::API_BINDINGS;
 use crate::api::kcp::ApiBinding;
 use crate::api::keys;
 use crate::kinds::Kinds;
@@ -98,6 +99,22 @@ impl Gone {
         let own = self.kinds.clusters.get_live(cluster, "", keys::CLUSTER).await?;
         let serves = own.is_some_and(|own| own.metadata.deletion_timestamp.is_none());
         Ok(if serves { Standing::Gone } else { Standing::Unproven })
+    }
+}
+
+impl Gone {
+    /// Whether an `APIBinding` of that name is gone for certain: the workspace must still show us all it has. One of
+    /// which the claim is withdrawn looks as if they all were gone.
+    pub async fn api_binding(&self, cluster: &Cluster, name: &str) -> Result<bool, CallError> {
+        let own: Option<ApiBinding> = get_unwatched(cluster, "", &cluster.info.binding).await?;
+        let shows = own.is_some_and(|own| {
+            own.metadata.deletion_timestamp.is_none() && own.grants(&API_BINDINGS)
+        });
+        if !shows {
+            return Ok(false);
+        }
+        let live: Option<ApiBinding> = get_unwatched(cluster, "", name).await?;
+        Ok(live.is_none())
     }
 }
 

@@ -18,6 +18,7 @@ use kube::Resource;
 use kube::core::{NamespaceResourceScope, PartialObjectMeta};
 use secrecy::SecretString;
 
+use crate::api::kcp::ApiBinding;
 use crate::api::keys;
 use crate::api::v1alpha2::{
     ApiServiceExport, ApiServiceExportRequest, ApiServiceExportTemplate, ApiServiceNamespace,
@@ -111,6 +112,15 @@ fn bare_request(mut request: ApiServiceExportRequest) -> ApiServiceExportRequest
     request
 }
 
+/// Of what a workspace has bound, the observations of kcp are most and read by nobody.
+fn bare_api_binding(mut binding: ApiBinding) -> ApiBinding {
+    if let Some(status) = &mut binding.status {
+        status.applied_permission_claims = Vec::new();
+        status.conditions = Vec::new();
+    }
+    binding
+}
+
 fn bare_service_namespace(mut object: ApiServiceNamespace) -> ApiServiceNamespace {
     bare(&mut object.metadata);
     object
@@ -144,6 +154,8 @@ pub struct Kinds {
     pub bound_schemas: Arc<Kind<BoundSchema, PartialObjectMeta<BoundSchema>>>,
     /// Their namespaces.
     pub service_namespaces: Arc<Kind<ApiServiceNamespace>>,
+    /// In kcp, what each workspace has bound; the provider watches it.
+    pub api_bindings: Arc<Kind<ApiBinding>>,
     /// The schemas that a provider offers.
     pub sources: Sources,
     /// What is offered.
@@ -177,6 +189,7 @@ impl Kinds {
     #[must_use]
     pub fn new(sources: SourceKind) -> Self {
         let ours = Some(OURS);
+        let api_bindings = Arc::new(Kind::projected("APIBinding", None, bare_api_binding));
         Self {
             clusters: Arc::new(Kind::whole("Cluster", None)),
             cluster_bindings: Arc::new(Kind::whole("ClusterBinding", None)),
@@ -193,7 +206,8 @@ impl Kinds {
                 None,
                 bare_service_namespace,
             )),
-            sources: Sources::new(sources),
+            sources: Sources::new(sources, Arc::clone(&api_bindings)),
+            api_bindings,
             templates: Arc::new(Kind::whole("APIServiceExportTemplate", None)),
             collections: Arc::new(Kind::whole("Collection", None)),
             namespaces: Arc::new(Kind::metadata("Namespace", None)),

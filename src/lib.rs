@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  main ─ cli ─► app (wiring) ─► providers ─► runtime::fleet ─► one list+watch per endpoint and kind
+//!            ├─► doctor (a look at the same)
 //!            └─► init                                               │ deltas
 //!                                                                   ▼
 //!             onboarding, rights, gone ◄─ controllers ◄────────── fair queues
@@ -14,6 +15,7 @@
 //! | controller | watches | writes |
 //! |---|---|---|
 //! | `cluster` | Cluster, our ClusterRoles and ClusterRoleBindings, what the provider knows | Cluster `default` and its status, `kube-bind-oidc-user` |
+//! | `api_binding` | APIBindings, templates, labelled schemas, our role for reading schemas | templates and labelled schema copies, that role, the condition `ServicesOffered` of the Cluster |
 //! | `cluster_binding` | ClusterBinding | its conditions `Healthy` and `Ready` |
 //! | `bindable_resources_request` | BindableResourcesRequest, Namespaces, our Secrets | the response Secret, the request's status, and through [`onboarding`] the contract namespace |
 //! | `export_request` | APIServiceExportRequest, source schemas, exports, BoundSchemas, contract namespaces | BoundSchemas, through [`rights`] the roles, APIServiceExports, APIServiceNamespaces, the request's status |
@@ -31,6 +33,7 @@ pub mod app;
 pub mod cli;
 pub mod consumer;
 pub mod controllers;
+pub mod doctor;
 pub mod gone;
 pub mod http;
 pub mod init;

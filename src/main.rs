@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use kube_bind_backend::cli::{self, Command};
+use kube_bind_backend::doctor::{self, Verdict};
 use kube_bind_backend::http::server::quiet_panics;
 use kube_bind_backend::{app, init};
 use tracing_subscriber::EnvFilter;
@@ -28,6 +29,25 @@ pub(crate) fn main() -> ExitCode {
             Ok(()) => ExitCode::SUCCESS,
             Err(err) => failed(&err),
         },
+        // What they look at is in what they print; only what keeps them from looking is worth a log.
+        Command::Doctor(config, format) => {
+            log(0);
+            match runtime.block_on(doctor::run(*config, format)) {
+                Ok(Verdict::Well) => ExitCode::SUCCESS,
+                Ok(Verdict::Unwell) => ExitCode::from(1),
+                Err(err) => {
+                    failed(&err);
+                    ExitCode::from(2)
+                }
+            }
+        }
+        Command::Workspaces(config, format) => {
+            log(0);
+            match runtime.block_on(doctor::workspaces(*config, format)) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(err) => failed(&err),
+            }
+        }
     }
 }
 

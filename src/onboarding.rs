@@ -7,6 +7,7 @@
 //! consumer does first; an unchanged consumer costs no write.
 
 mod access;
+mod address;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,6 +18,8 @@ use k8s_openapi::api::rbac::v1::{ClusterRole, RoleBinding};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::PartialObjectMeta;
 use secrecy::{ExposeSecret as _, SecretString};
+
+pub use self::address::Published;
 
 use crate::api::keys;
 use crate::api::v1alpha2::ClusterBinding;
@@ -151,6 +154,8 @@ pub struct Onboarding {
     pub kinds: Arc<Kinds>,
     /// What is the same for all.
     pub settings: Settings,
+    /// Where workspaces are reached.
+    pub published: Published,
 }
 
 impl Onboarding {
@@ -166,7 +171,7 @@ impl Onboarding {
         let Some(token) = token else {
             return waiting(cluster, &namespace, asked);
         };
-        let desired = self.kubeconfig(cluster, &namespace, token)?;
+        let desired = self.kubeconfig(cluster, &namespace, token).await?;
         let binding = self.kinds.cluster_bindings.get(cluster, &namespace, keys::CLUSTER_BINDING);
         let secret_name = binding.map_or_else(
             || keys::KUBECONFIG_SECRET.to_owned(),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource as _;
 
 use crate::api::keys;
 use crate::api::v1alpha2::ApiServiceExport;
@@ -227,8 +228,30 @@ impl ExportRights {
             return Ok(remove(&self.kinds.roles, cluster, export, namespace, &name).await?);
         }
         let (role, binding) = in_namespace(export, namespace, rules);
-        put(&self.kinds.roles, cluster, &role, is_of(export, None)).await?;
-        put(&self.kinds.role_bindings, cluster, &binding, is_of(export, None)).await
+        let made = put(&self.kinds.roles, cluster, &role, is_of(export, None)).await;
+        let taken = match made {
+            Err(Error::Foreign { .. }) if self.is_legacy(cluster, &binding).await? => true,
+            made => {
+                made?;
+                false
+            }
+        };
+        let is_ours = |meta: &ObjectMeta| taken || is_of(export, None)(meta);
+        if taken {
+            put(&self.kinds.roles, cluster, &role, is_ours).await?;
+        }
+        put(&self.kinds.role_bindings, cluster, &binding, is_ours).await
+    }
+
+    /// Whether what v0.8.1 made has our names there: it marks nothing, but its binding gives the role to the same
+    /// consumer and to nobody else.
+    async fn is_legacy(&self, cluster: &Cluster, wanted: &RoleBinding) -> Result<bool, CallError> {
+        let key = ObjKey::of(&cluster.id, wanted.meta());
+        let live = self.kinds.role_bindings.get_live(cluster, &key.namespace, &key.name).await?;
+        Ok(live.is_some_and(|live| {
+            !ours::is_labelled(&live.metadata)
+                && (&live.role_ref, &live.subjects) == (&wanted.role_ref, &wanted.subjects)
+        }))
     }
 
     /// What an export lets its consumer do; none while a `BoundSchema` is missing.

@@ -52,7 +52,7 @@ const KINDS: [(&str, &[&str], &[&str]); 6] = [
         ],
         &[],
     ),
-    ("Cluster", &["controllers/cluster.rs"], &[]),
+    ("Cluster", &["controllers/cluster.rs", "controllers/api_binding/mod.rs", "rights.rs"], &[]),
 ];
 
 /// Reasons that a file has but that do not occur with the kind: an export is there before a change to its schema.
@@ -63,7 +63,8 @@ const NEVER: [(&str, &str); 3] = [
 ];
 
 /// Words in those files that look like reasons: types of conditions, a policy and a type of Secrets.
-const OTHER_WORDS: [&str; 4] = ["PermissionClaimsAccepted", "UsersAllowed", "Always", "Opaque"];
+const OTHER_WORDS: [&str; 5] =
+    ["PermissionClaimsAccepted", "UsersAllowed", "ServicesOffered", "Always", "Opaque"];
 
 fn read(path: impl AsRef<Path>) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

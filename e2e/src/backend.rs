@@ -38,6 +38,11 @@ pub struct Backend {
 }
 
 impl Backend {
+    /// The binary, for those who run it as a person would.
+    pub fn program() -> Result<PathBuf> {
+        binary(PRODUCT)
+    }
+
     /// Starts a backend with these flags on a port of its choice, and waits for `/readyz`.
     ///
     /// `name` names its log, `<name>.log` in the folder of the run, which must be given to one backend only.

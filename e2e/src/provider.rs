@@ -120,17 +120,22 @@ impl<K: Deref<Target = Workspaces>> Provider<K> {
     pub async fn serve(&self, workspace: &Workspace, source: Source) -> Result<()> {
         match source {
             Source::Schemas => {
-                let offer = self.offer.get_or_try_init(|| Offer::wild_west(&self.kcp, "root"));
-                let offer = offer.await.context("making the API provider")?;
+                let offer = self.offer().await?;
                 offer.serve(&self.kcp, workspace).await?;
                 offer.copy_schemas(&self.kcp, workspace).await
             }
+            Source::Bindings => self.offer().await?.serve(&self.kcp, workspace).await,
             Source::Crds => {
                 let client = self.kcp.client(&workspace.cluster).await?;
                 let crds = Exported::all(service::GROUP).map(|resource| resource.crd());
                 service::establish(&client, &crds).await
             }
         }
+    }
+
+    async fn offer(&self) -> Result<&Offer> {
+        let offer = self.offer.get_or_try_init(|| Offer::wild_west(&self.kcp, "root"));
+        offer.await.context("making the API provider")
     }
 
     /// Binds the export in a workspace and waits until it is served.
@@ -201,6 +206,15 @@ impl Prepared {
 
 /// Runs `backend init` for a workspace of this name under root; gives the workspace and the flags for a backend.
 pub async fn init(kcp: &Workspaces, name: &str) -> Result<(Workspace, Vec<String>)> {
+    init_for(kcp, name, &[]).await
+}
+
+/// The same with flags of the backend, which decide on the claims.
+pub async fn init_for(
+    kcp: &Workspaces,
+    name: &str,
+    given: &[&str],
+) -> Result<(Workspace, Vec<String>)> {
     let path = format!("root:{name}");
     let output = dirs::run()?.join(format!("{name}.kubeconfig"));
     let admin = kcp.kubeconfig_file("root")?;
@@ -210,6 +224,7 @@ pub async fn init(kcp: &Workspaces, name: &str) -> Result<(Workspace, Vec<String
         format!("--workspace={path}"),
         format!("--output={}", output.display()),
     ];
+    let flags = flags.into_iter().chain(given.iter().map(|flag| (*flag).to_owned()));
     let (code, text) = Backend::run_to_end(&format!("{name}-init"), flags).await?;
     ensure!(code == Some(0), "backend init ended with {code:?}:\n{text}");
     let written = fs::read_to_string(&output).context("reading the kubeconfig of init")?;

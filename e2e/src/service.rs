@@ -16,6 +16,9 @@ pub const GROUP: &str = "wildwest.dev";
 /// The one version of it.
 pub const VERSION: &str = "v1alpha1";
 
+/// With it nothing is offered but what people made.
+pub const BY_HAND: &str = "--templates-from-bindings=false";
+
 /// The label of what may be exported.
 const EXPORTED: &str = "kube-bind.io/exported";
 /// Prefix of the names of schemas; they are immutable, so a change needs another one.
@@ -46,8 +49,10 @@ impl Scope {
 pub enum Source {
     /// Labelled CRDs, which serve the API themselves.
     Crds,
-    /// Labelled copies of `APIResourceSchema`s; the API is served by an `APIBinding` of the tenant's own.
+    /// Labelled copies of `APIResourceSchema`s, made by hand; the API is served by an `APIBinding` of the tenant's own.
     Schemas,
+    /// The same, but copies and templates are those that the backend makes because of that `APIBinding`.
+    Bindings,
 }
 
 impl Source {
@@ -56,7 +61,7 @@ impl Source {
     pub fn flag(self) -> &'static str {
         match self {
             Self::Crds => "--schema-source=customresourcedefinitions",
-            Self::Schemas => "--schema-source=apiresourceschemas",
+            Self::Schemas | Self::Bindings => "--schema-source=apiresourceschemas",
         }
     }
 }
@@ -241,6 +246,15 @@ impl Offer {
     /// A new workspace under `parent` (a path) that exports what these CRDs, of one group, describe.
     pub async fn create(kcp: &Workspaces, parent: &str, crds: Vec<Value>) -> Result<Self> {
         let workspace = kcp.create_workspace(parent, &stack::unique("api-provider")).await?;
+        Self::create_in(kcp, &workspace, crds).await
+    }
+
+    /// The same in a workspace that exists.
+    pub async fn create_in(
+        kcp: &Workspaces,
+        workspace: &Workspace,
+        crds: Vec<Value>,
+    ) -> Result<Self> {
         let client = kcp.client(&workspace.cluster).await?;
         let mut resources = Vec::new();
         for crd in &crds {
@@ -257,7 +271,27 @@ impl Offer {
         let export = group.context("an APIExport needs a resource")?.to_owned();
         let manifest = json!({"metadata": {"name": export}, "spec": {"resources": resources}});
         object::create(&client, &kcp_apis("APIExport"), None, manifest).await?;
-        Ok(Self { workspace, export, crds })
+        Ok(Self { workspace: workspace.clone(), export, crds })
+    }
+
+    /// Makes the export consist of these resources, each with the schema of this prefix, which is made where needed.
+    pub async fn exports(&self, kcp: &Workspaces, resources: &[(&Exported, &str)]) -> Result<()> {
+        let client = kcp.client(&self.workspace.cluster).await?;
+        let mut entries = Vec::new();
+        for (resource, prefix) in resources {
+            let schema = api_resource_schema(&resource.crd(), prefix, false);
+            entries.push(json!({
+                "group": resource.group,
+                "name": resource.plural,
+                "schema": schema["metadata"]["name"],
+                "storage": {"crd": {}},
+            }));
+            object::create_once(&client, &schemas(), None, schema).await?;
+        }
+        let exports = object::api(&client, &kcp_apis("APIExport"), None);
+        let patch = json!({"spec": {"resources": entries}});
+        object::merge_patch(&exports, &self.export, &patch, false).await?;
+        Ok(())
     }
 
     /// [`GROUP`] with both resources.

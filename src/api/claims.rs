@@ -21,6 +21,13 @@ pub struct Claim {
 }
 
 impl Claim {
+    /// Its resource and group for people.
+    #[must_use]
+    pub fn display(&self) -> String {
+        let group = if self.group.is_empty() { "core" } else { self.group };
+        format!("{}.{group}", self.resource)
+    }
+
     /// The verbs to claim: `*` and then those in use.
     ///
     /// kcp grants a claim only where the export's and the binding's verb lists intersect literally.
@@ -43,6 +50,14 @@ const fn claim(
     Claim { group, resource, verbs, optional: false, kcp_only: false }
 }
 
+/// Templates come from `APIBindings`; hand-made templates work without.
+pub const API_BINDINGS: Claim =
+    Claim { kcp_only: true, optional: true, ..claim("apis.kcp.io", "apibindings", READ) };
+
+/// Where a workspace tells its address, which several shards need; without, consumers are sent to the shard.
+pub const LOGICAL_CLUSTERS: Claim =
+    Claim { kcp_only: true, optional: true, ..claim("core.kcp.io", "logicalclusters", READ) };
+
 /// All claims. `configmaps` is not among them although v0.8.1 claims it: the konnector reaches
 /// them with its own rights, the backend never reads one.
 pub const CLAIMS: &[Claim] = &[
@@ -56,8 +71,8 @@ pub const CLAIMS: &[Claim] = &[
     claim("authorization.k8s.io", "subjectaccessreviews", &["create"]),
     claim("apiextensions.k8s.io", "customresourcedefinitions", READ),
     Claim { kcp_only: true, ..claim("apis.kcp.io", "apiresourceschemas", ALL) },
-    // Templates come from APIBindings; hand-made templates work without.
-    Claim { kcp_only: true, optional: true, ..claim("apis.kcp.io", "apibindings", READ) },
+    API_BINDINGS,
+    LOGICAL_CLUSTERS,
     // Not among the claims of v0.8.1, so older bindings have not accepted it.
     Claim { optional: true, ..claim("", "events", &["create", "patch"]) },
 ];

@@ -36,7 +36,7 @@ pub const ANNOTATION_CLUSTER_PRETTY_NAME: &str = "backend.kube-bind.io/cluster-p
 /// Label of export `ClusterRole`s that v0.8.1 aggregates over all consumers. We never set it
 /// (design: own roles per consumer); `doctor` looks for leftovers.
 pub const LABEL_AGGREGATE_TO_PARENT: &str = "rbac.kube-bind.io/aggregate-to-parent";
-/// Annotation on generated templates: name of the `APIBinding` they come from.
+/// Annotation on generated templates, and on the schemas of what they offer: name of the `APIBinding` they come from.
 pub const ANNOTATION_TEMPLATE_OWNER_BINDING: &str = "apibindingtemplate.kube-bind.io/owner-binding";
 /// Label (`"true"`) on consumer-side kubeconfig Secrets that the CLI makes.
 pub const LABEL_PROVIDER_KUBECONFIG: &str = "kube-bind.io/provider-kubeconfig";
@@ -77,10 +77,15 @@ pub const ANNOTATION_SCHEMA_UPDATE_POLICY: &str = "backend.kube-bind.io/schema-u
 /// Annotation on `APIServiceExport`s of several resources: digest over the hashes of their
 /// `BoundSchema`s, by which a change is seen without reading their bodies.
 pub const ANNOTATION_SCHEMAS_DIGEST: &str = "backend.kube-bind.io/schemas-digest";
-/// Annotation on `BoundSchema`s: `<UID>/<generation>` of the source schema that they equal.
+/// Annotation on `BoundSchema`s: `<UID>/<generation>` of the source schema that they equal; on source schemas that are
+/// offered because of an `APIBinding`: UID of the schema that is bound.
 pub const ANNOTATION_SOURCE: &str = "backend.kube-bind.io/source";
-/// Annotation on `BoundSchema`s: `spec.scope`, for those who see metadata only.
+/// Annotation on `BoundSchema`s and on source schemas that are offered because of an `APIBinding`: `spec.scope`, for
+/// those who see metadata only.
 pub const ANNOTATION_SCOPE: &str = "backend.kube-bind.io/scope";
+/// Annotation on source schemas that are offered because of an `APIBinding`: the served versions in their order,
+/// separated by commas.
+pub const ANNOTATION_SERVED_VERSIONS: &str = "backend.kube-bind.io/served-versions";
 /// Annotation on `BoundSchema`s: the first served version, which the konnector syncs for as long as
 /// it runs.
 pub const ANNOTATION_SYNCED_VERSION: &str = "backend.kube-bind.io/synced-version";

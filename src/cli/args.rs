@@ -64,6 +64,31 @@ pub(super) enum Subcommand {
     /// Prepare a kcp workspace for the backend: schemas, APIExport, service account and its
     /// kubeconfig
     Init(InitArgs),
+    /// Check an installation and say what is wrong, with the command that repairs it; changes nothing. Takes the flags
+    /// of the backend
+    Doctor(DoctorArgs),
+    /// Show the logical clusters that are served, with their exports and consumers. Takes the flags of the backend
+    Workspaces(WorkspacesArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub(super) struct DoctorArgs {
+    #[command(flatten)]
+    pub(super) run: RunArgs,
+    /// `text` or `json`
+    #[arg(short = 'o', long, value_name = "FORMAT", default_value = "text")]
+    pub(super) output: String,
+}
+
+#[derive(Debug, Args)]
+#[command(args_override_self = true)]
+pub(super) struct WorkspacesArgs {
+    #[command(flatten)]
+    pub(super) run: RunArgs,
+    /// `table`, `json` or `yaml`
+    #[arg(short = 'o', long, value_name = "FORMAT", default_value = "table")]
+    pub(super) output: String,
 }
 
 #[derive(Debug, Args)]
@@ -84,6 +109,29 @@ pub(super) struct InitArgs {
     /// Name of the APIExport
     #[arg(long, value_name = "NAME", default_value = "kube-bind.io")]
     pub(super) export_name: String,
+    /// Flag of the backend: leaves the claims on other kinds of schemas out of the APIExport
+    #[arg(long, value_name = "SOURCE", default_value = "", hide_default_value = true)]
+    pub(super) schema_source: String,
+    /// Flag of the backend: false leaves the claim on `APIBindings` out
+    #[arg(
+        long,
+        value_name = "BOOL",
+        value_parser = super::values::go_bool,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "true",
+        default_missing_value = "true"
+    )]
+    pub(super) templates_from_bindings: bool,
+    /// Flag of the backend: leaves the claim on `LogicalClusters` out
+    #[arg(long, value_name = "URL", default_value = "", hide_default_value = true)]
+    pub(super) external_address: String,
+    /// Flag of the backend: changes no claim
+    #[arg(long, value_name = "SCOPE", default_value = "Namespaced")]
+    pub(super) consumer_scope: String,
+    /// Flag of the backend: changes no claim
+    #[arg(long, value_name = "ISOLATION", default_value = "Prefixed")]
+    pub(super) isolation: String,
 }
 
 /// The flags of the default mode.
@@ -137,14 +185,25 @@ pub(super) struct AccessArgs {
         default_missing_value = "true"
     )]
     pub(super) serve_export_workspace: bool,
-    /// kcp: an APIBinding whose name starts with one of these gets no templates; takes effect with
-    /// exports
+    /// kcp: an APIBinding whose name starts with one of these gets no templates
     #[arg(
         long,
         value_name = "LIST",
         default_value = "kube-bind.io,tenancy.kcp.io,topology.kcp.io"
     )]
     pub(super) apibinding_ignore_prefixes: Vec<String>,
+    /// kcp with --schema-source=apiresourceschemas: generate templates for what the APIBindings of a workspace bind,
+    /// where it grants apibindings.apis.kcp.io
+    #[arg(
+        long,
+        value_name = "BOOL",
+        value_parser = super::values::go_bool,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "true",
+        default_missing_value = "true"
+    )]
+    pub(super) templates_from_bindings: bool,
     /// Kind that exported schemas are read from: `customresourcedefinitions` or
     /// `apiresourceschemas`
     #[arg(

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use http::Uri;
 
+use crate::api::claims::Claim;
 use crate::api::v1alpha2::{Isolation, Scope};
+use crate::cli::claims::Needs;
 use crate::cli::front::FrontConfig;
 use crate::cli::values::{ProviderKind, SchemaSource, WorkspacePath};
 use crate::consumer::external::ExternalAddress;
@@ -17,6 +19,21 @@ pub enum Command {
     Run(Box<Config>),
     /// Prepare a kcp workspace for it.
     Init(InitConfig),
+    /// Check an installation.
+    Doctor(Box<Config>, Format),
+    /// Show what is served.
+    Workspaces(Box<Config>, Format),
+}
+
+/// How a command prints what it found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// For people: paragraphs or a table.
+    Text,
+    /// One JSON document.
+    Json,
+    /// One YAML document.
+    Yaml,
 }
 
 /// Settings of a running backend. Flags and defaults: contract flags.md 2.
@@ -41,6 +58,8 @@ pub struct Config {
     pub serve_export_workspace: bool,
     /// `--apibinding-ignore-prefixes`.
     pub apibinding_ignore_prefixes: Vec<String>,
+    /// `--templates-from-bindings`; see [`Config::offers_bindings`].
+    pub templates_from_bindings: bool,
     /// `--schema-source`.
     pub schema_source: SchemaSource,
     /// `--namespace-prefix`; together with any identity it makes a valid namespace name.
@@ -77,6 +96,27 @@ pub struct Config {
     pub notices: Vec<String>,
 }
 
+impl Config {
+    /// Whether templates are generated for what `APIBindings` bind: what they offer are `APIResourceSchemas`.
+    #[must_use]
+    pub fn offers_bindings(&self) -> bool {
+        self.templates_from_bindings
+            && self.provider == ProviderKind::Kcp
+            && self.schema_source == SchemaSource::ApiResourceSchemas
+    }
+
+    /// The permission claims that a workspace of kcp has to grant.
+    #[must_use]
+    pub fn claims(&self) -> Vec<Claim> {
+        let needs = Needs {
+            schema_source: Some(self.schema_source),
+            templates: self.templates_from_bindings,
+            external_address: self.external_address.is_some(),
+        };
+        needs.claims()
+    }
+}
+
 /// Settings of `backend init`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InitConfig {
@@ -90,4 +130,8 @@ pub struct InitConfig {
     pub output: PathBuf,
     /// `--export-name`.
     pub export_name: String,
+    /// The permission claims that the flags of the backend need.
+    pub claims: Vec<Claim>,
+    /// Those flags of the backend that were given, for the command that starts it.
+    pub flags: Vec<String>,
 }

@@ -7,6 +7,7 @@
 //! `--kubeconfig` is looked for.
 
 mod args;
+mod claims;
 mod config;
 mod front;
 mod validate;
@@ -19,13 +20,16 @@ use clap::{ArgMatches, FromArgMatches};
 use thiserror::Error;
 
 use crate::cli::args::Cli;
-pub use crate::cli::config::{Command, Config, InitConfig};
+pub use crate::cli::config::{Command, Config, Format, InitConfig};
 use crate::cli::front::Environment;
 pub use crate::cli::front::{
     Audit, FrontConfig, FrontError, IssuerConfig, OidcConfig, RedisConfig, Secret,
 };
 pub use crate::cli::validate::ConfigError;
 pub use crate::cli::values::{ProviderKind, SchemaSource, ValueError, WorkspacePath};
+
+/// What both commands that look can print.
+const JSON: (&str, Format) = ("json", Format::Json);
 
 /// Why a command line was refused.
 #[derive(Debug, Error)]
@@ -63,7 +67,24 @@ where
     let matches = args::command().try_get_matches_from(arguments)?;
     let parsed = Cli::from_arg_matches(&matches)?;
     Ok(match parsed.command {
-        Some(args::Subcommand::Init(init)) => Command::Init(validate::init_config(&init)?),
+        Some(args::Subcommand::Init(init)) => {
+            let of_init = matches.subcommand_matches("init");
+            let is_given = |id: &str| {
+                of_init
+                    .is_some_and(|given| given.value_source(id) == Some(ValueSource::CommandLine))
+            };
+            Command::Init(validate::init_config(&init, is_given)?)
+        }
+        Some(args::Subcommand::Doctor(doctor)) => {
+            let format =
+                validate::format(&doctor.output, &[("text", Format::Text), JSON], "text and json")?;
+            Command::Doctor(Box::new(validate::look_config(doctor.run)?), format)
+        }
+        Some(args::Subcommand::Workspaces(workspaces)) => {
+            let formats = [("table", Format::Text), JSON, ("yaml", Format::Yaml)];
+            let format = validate::format(&workspaces.output, &formats, "table, json and yaml")?;
+            Command::Workspaces(Box::new(validate::look_config(workspaces.run)?), format)
+        }
         None => {
             let ignored = given(&matches, parsed.run.server.frontend_disabled);
             let config = validate::run_config(&parsed.run, environment, &ignored)?;

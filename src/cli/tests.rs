@@ -3,6 +3,7 @@ mod refused;
 use crate::api::v1alpha2::{Isolation, Scope};
 
 use super::*;
+use crate::api::claims::{API_BINDINGS, CLAIMS};
 use crate::consumer::external::ExternalAddress;
 
 const HEADLESS: &str = "--frontend-disabled=true";
@@ -39,6 +40,7 @@ fn defaults() -> Config {
         apibinding_ignore_prefixes: ["kube-bind.io", "tenancy.kcp.io", "topology.kcp.io"]
             .map(str::to_owned)
             .to_vec(),
+        templates_from_bindings: true,
         schema_source: SchemaSource::CustomResourceDefinitions,
         namespace_prefix: "cluster-".to_owned(),
         pretty_name: "Backend".to_owned(),
@@ -331,6 +333,8 @@ fn init_has_flags_of_its_own() {
             workspace: WorkspacePath::parse(workspace).unwrap(),
             output: output.into(),
             export_name: "kube-bind.io".to_owned(),
+            claims: CLAIMS.to_vec(),
+            flags: vec![],
         })
     };
     assert_eq!(parsed(&["init"]).unwrap(), expected("root:kube-bind", "backend.kubeconfig"));
@@ -338,6 +342,13 @@ fn init_has_flags_of_its_own() {
         parsed(&["init", "--workspace=root:a:b", "--output", "k"]).unwrap(),
         expected("root:a:b", "k")
     );
+    let Command::Init(given) =
+        parsed(&["init", "--schema-source=customresourcedefinitions", "--isolation=none"]).unwrap()
+    else {
+        panic!("not init");
+    };
+    assert_eq!(given.flags, ["--schema-source=customresourcedefinitions", "--isolation=none"]);
+    assert!(!given.claims.contains(&API_BINDINGS));
     assert!(refused(&["init", "--workspace=a"]).starts_with("--workspace: \"a\" is not"));
-    assert!(matches!(parsed(&["init", "--isolation=None"]), Err(Error::Usage(_))));
+    assert!(matches!(parsed(&["init", "--pretty-name=x"]), Err(Error::Usage(_))));
 }

@@ -10,7 +10,8 @@ use thiserror::Error;
 
 use crate::api::v1alpha2::Isolation;
 use crate::cli::args::{InitArgs, RunArgs, ServerArgs};
-use crate::cli::config::{Config, InitConfig};
+use crate::cli::claims::Needs;
+use crate::cli::config::{Config, Format, InitConfig};
 use crate::cli::front::{self, Environment, FrontError, IssuerConfig};
 use crate::cli::values::{self, ProviderKind, ValueError, WorkspacePath};
 use crate::consumer::external::{self, ExternalAddress};
@@ -129,6 +130,7 @@ pub(super) fn run_config(
         server_url,
         serve_export_workspace: access.serve_export_workspace,
         apibinding_ignore_prefixes: values::list(&access.apibinding_ignore_prefixes),
+        templates_from_bindings: access.templates_from_bindings,
         schema_source,
         namespace_prefix: consumers.namespace_prefix.clone(),
         pretty_name: consumers.pretty_name.clone(),
@@ -149,11 +151,62 @@ pub(super) fn run_config(
 }
 
 /// Builds the settings of `backend init`.
-pub(super) fn init_config(args: &InitArgs) -> Result<InitConfig, ConfigError> {
+/// Builds the settings of a look at an installation: those of a run, for which the HTTP API does not matter.
+pub(super) fn look_config(mut args: RunArgs) -> Result<Config, ConfigError> {
+    args.server.frontend_disabled = true;
+    // What is stored is the business of those who serve.
+    args.access.state_dir = String::new();
+    run_config(&args, Environment::default(), &[])
+}
+
+/// The format of that name, where `allowed` names those that are known.
+pub(super) fn format(
+    given: &str,
+    known: &[(&str, Format)],
+    allowed: &'static str,
+) -> Result<Format, ConfigError> {
+    let found = known.iter().find(|(name, _)| *name == given).map(|(_, format)| *format);
+    let unknown = || ValueError::Unknown { given: given.to_owned(), allowed };
+    flag("output", found.ok_or_else(unknown))
+}
+
+/// Builds the settings of `init`; `is_given` tells by the name of a field whether its flag is on the command line.
+pub(super) fn init_config(
+    args: &InitArgs,
+    is_given: impl Fn(&str) -> bool,
+) -> Result<InitConfig, ConfigError> {
     if args.output.is_empty() {
         return flag("output", Err(ValueError::Empty));
     }
+    flag("consumer-scope", values::consumer_scope(&args.consumer_scope))?;
+    isolation(&args.isolation, None)?;
+    let external_address = non_empty(&args.external_address)
+        .map(|text| ExternalAddress::parse(&text))
+        .transpose()
+        .map_err(ConfigError::ExternalAddress)?;
+    let schema_source = non_empty(&args.schema_source)
+        .map(|text| flag("schema-source", values::schema_source(&text)))
+        .transpose()?;
+    let needs = Needs {
+        schema_source,
+        templates: args.templates_from_bindings,
+        external_address: external_address.is_some(),
+    };
+    let all = [
+        ("schema_source", "schema-source", args.schema_source.clone()),
+        (
+            "templates_from_bindings",
+            "templates-from-bindings",
+            args.templates_from_bindings.to_string(),
+        ),
+        ("external_address", "external-address", args.external_address.clone()),
+        ("consumer_scope", "consumer-scope", args.consumer_scope.clone()),
+        ("isolation", "isolation", args.isolation.clone()),
+    ];
+    let given = all.into_iter().filter(|(field, ..)| is_given(field));
     Ok(InitConfig {
+        claims: needs.claims(),
+        flags: given.map(|(_, flag, value)| format!("--{flag}={value}")).collect(),
         workspace: flag("workspace", WorkspacePath::parse(&args.workspace))?,
         output: PathBuf::from(&args.output),
         export_name: flag("export-name", values::object_name(&args.export_name))?,

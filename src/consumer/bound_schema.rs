@@ -42,11 +42,7 @@ impl Facts {
     #[must_use]
     pub fn of(meta: &ObjectMeta) -> Option<Self> {
         let text = |key| annotation(meta, key).map(str::to_owned);
-        let scope = match annotation(meta, keys::ANNOTATION_SCOPE)? {
-            "Cluster" => Scope::Cluster,
-            "Namespaced" => Scope::Namespaced,
-            _ => return None,
-        };
+        let scope = Scope::of_name(annotation(meta, keys::ANNOTATION_SCOPE)?)?;
         Some(Self {
             hash: text(keys::ANNOTATION_SOURCE_SPEC_HASH)?,
             source: text(keys::ANNOTATION_SOURCE)?,

@@ -68,7 +68,8 @@ impl fmt::Display for ExternalAddress {
 
 /// The server to put into kubeconfigs of consumers.
 ///
-/// `api` is the URL under which the backend itself reaches the API server or the virtual workspace.
+/// `api` is the URL that the workspace publishes of itself, or under which the backend reaches the API server or the
+/// virtual workspace.
 /// With `cluster` (kcp) the result is `/clusters/<cluster>` on the host of `external`, else of
 /// `api`; without, it is `external` verbatim, else `api` without a trailing slash.
 pub fn consumer_server(

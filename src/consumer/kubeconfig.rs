@@ -9,6 +9,8 @@ use std::fmt::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use thiserror::Error;
@@ -104,14 +106,30 @@ impl Kubeconfig {
         file.into_kubeconfig()
     }
 
-    /// Whether both give the same access: all five values are equal.
+    /// Whether both give the same access: all five values mean the same.
     #[must_use]
     pub fn same_access(&self, other: &Self) -> bool {
         self.server == other.server
-            && self.ca_data == other.ca_data
+            && same_certificates(self.ca_data.as_deref(), other.ca_data.as_deref())
             && self.tls_server_name == other.tls_server_name
             && self.namespace == other.namespace
             && self.token.expose_secret() == other.token.expose_secret()
+    }
+}
+
+/// Whether both trust the same CAs. PEM has no canonical form: others keep comments and line ends of their source.
+fn same_certificates(one: Option<&[u8]>, other: Option<&[u8]>) -> bool {
+    let certificates = |pem: &[u8]| -> Option<Vec<CertificateDer<'static>>> {
+        let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+        let mut all = all.ok().filter(|all| !all.is_empty())?;
+        all.sort_by(|a, b| a.as_ref().cmp(b.as_ref()));
+        Some(all)
+    };
+    match (one, other) {
+        (Some(one), Some(other)) if one != other => {
+            certificates(one).is_some_and(|one| certificates(other) == Some(one))
+        }
+        _ => one == other,
     }
 }
 

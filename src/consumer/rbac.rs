@@ -155,6 +155,46 @@ pub fn oidc_user_cluster_role_binding(
     }
 }
 
+/// `ClusterRole` `kube-bind-vw-apibinding-reader`, owned by the Cluster object: what kcp's virtual workspace for schemas
+/// asks of a reader (contract kcp.md 7), and no more.
+#[must_use]
+pub fn schema_reader_cluster_role(owner: OwnerReference) -> ClusterRole {
+    ClusterRole {
+        metadata: ObjectMeta {
+            owner_references: Some(vec![owner]),
+            ..metadata(keys::SCHEMA_READER_ROLE, None)
+        },
+        rules: Some(vec![
+            // A service account is a stranger in any workspace but its own, and kcp lets strangers in by this alone.
+            PolicyRule {
+                non_resource_urls: Some(strings(&["/"])),
+                verbs: strings(&["access"]),
+                ..PolicyRule::default()
+            },
+            resource_rule("apis.kcp.io", &["apibindings"], &["get"]),
+        ]),
+        ..ClusterRole::default()
+    }
+}
+
+/// `ClusterRoleBinding` `kube-bind-vw-apibinding-reader` of a user.
+#[must_use]
+pub fn schema_reader_cluster_role_binding(owner: OwnerReference, user: &str) -> ClusterRoleBinding {
+    ClusterRoleBinding {
+        metadata: ObjectMeta {
+            owner_references: Some(vec![owner]),
+            ..metadata(keys::SCHEMA_READER_ROLE, None)
+        },
+        role_ref: cluster_role_ref(keys::SCHEMA_READER_ROLE),
+        subjects: Some(vec![Subject {
+            api_group: Some(keys::RBAC_GROUP.to_owned()),
+            kind: "User".to_owned(),
+            name: user.to_owned(),
+            namespace: None,
+        }]),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json, to_value};

@@ -140,7 +140,8 @@ pub fn bound_spec(
 }
 
 /// Whether a group is not a provider's own: those of Kubernetes itself have no dot or end in `k8s.io`.
-fn is_reserved(group: &str) -> bool {
+#[must_use]
+pub fn is_reserved(group: &str) -> bool {
     let of = |domain: &str| {
         group.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
     };

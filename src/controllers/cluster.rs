@@ -21,7 +21,7 @@ use crate::rights::{self, Grant};
 use crate::runtime::cluster::{ClusterId, ObjKey};
 use crate::runtime::controller::Reconciler;
 use crate::runtime::error::{CallError, Cause, Retry};
-use crate::runtime::fleet::Cluster;
+use crate::runtime::fleet::{Cluster, ClusterInfo};
 use crate::runtime::kind::{Kind, Wire};
 use crate::runtime::queue::Queue;
 
@@ -241,6 +241,28 @@ async fn put_right<K: Grant>(
     })
 }
 
+/// What is wrong with the claims, and who can put it right: the tenant, or the provider first.
+fn claims(info: &ClusterInfo) -> Option<String> {
+    let mut texts = Vec::new();
+    if !info.missing.is_empty() {
+        texts.push(format!(
+            "this workspace does not grant {}; accept the permission claims of APIBinding {} with \
+             the verb * or with every verb that the APIExport lists",
+            info.missing.join(", "),
+            info.binding,
+        ));
+    }
+    if !info.unasked.is_empty() {
+        texts.push(format!(
+            "the APIExport of APIBinding {} does not claim {}; its provider has to run `backend init` with the flags of the \
+             backend, then accept the claims here",
+            info.binding,
+            info.unasked.join(", "),
+        ));
+    }
+    (!texts.is_empty()).then(|| texts.join("; "))
+}
+
 /// The conditions to write: none where nothing is wrong and nothing was, which costs no request.
 fn plan(
     known: &[Condition],
@@ -248,14 +270,7 @@ fn plan(
     users: Option<&Error>,
     now: jiff::Timestamp,
 ) -> Option<Vec<Condition>> {
-    let claims = (!cluster.info.missing.is_empty()).then(|| {
-        format!(
-            "this workspace does not grant {}; accept the permission claims of APIBinding {} with \
-             the verb * or with every verb that the APIExport lists",
-            cluster.info.missing.join(", "),
-            cluster.info.binding,
-        )
-    });
+    let claims = claims(&cluster.info);
     let mut conditions = known.to_vec();
     let mut changed = false;
     for (type_, reason, problem) in [
@@ -278,7 +293,6 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::runtime::fleet::ClusterInfo;
     use crate::runtime::test_support::cluster_with;
 
     fn cluster(missing: &[&str]) -> Cluster {

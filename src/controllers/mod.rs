@@ -3,6 +3,7 @@
 //! Each module says what it watches and writes, and what it promises. [`Controllers::new`] is the
 //! wiring: which change of which kind asks for which key.
 
+mod api_binding;
 mod bindable_resources_request;
 mod cluster;
 mod cluster_binding;
@@ -29,6 +30,7 @@ use crate::runtime::metrics::Metrics;
 use crate::runtime::queue::Queue;
 use crate::runtime::tasks::Tasks;
 
+pub use api_binding::{Myself, Offers};
 pub use cluster::Subjects;
 pub use export_request::ExportSettings;
 
@@ -46,6 +48,8 @@ pub struct Context {
     pub subjects: Subjects,
     /// How things are exported.
     pub exports: ExportSettings,
+    /// How what `APIBinding`s bind is offered; none where it is not.
+    pub offers: Option<Offers>,
 }
 
 /// The controllers, wired to the kinds but not running yet.
@@ -107,7 +111,7 @@ impl Controllers {
     /// Wires the controllers to the kinds.
     #[must_use]
     pub fn new(context: Context) -> Self {
-        let Context { kinds, onboarding, subjects, exports } = context;
+        let Context { kinds, onboarding, subjects, exports, offers } = context;
         let rules = Rules {
             isolation: exports.isolation,
             informer_scope: exports.informer_scope,
@@ -160,9 +164,18 @@ impl Controllers {
         itself(&kinds.service_namespaces, &queue);
         service_namespace::subscribe(&kinds, &queue);
         let kinds_ = Arc::clone(&kinds);
-        let gone = gone();
-        let reconciler = service_namespace::Controller { kinds: kinds_, rights, gone, rules };
+        let of_namespaces = gone();
+        let reconciler =
+            service_namespace::Controller { kinds: kinds_, rights, gone: of_namespaces, rules };
         all.push(pair(reconciler, queue, service_namespace::keys_in));
+
+        if let (Some(offers), Some(schemas)) = (offers, kinds.sources.api_resource_schemas()) {
+            let queue = new_queue();
+            api_binding::subscribe(&kinds, schemas, &queue);
+            let (kinds, schemas) = (Arc::clone(&kinds), Arc::clone(schemas));
+            let reconciler = api_binding::Controller::new(kinds, schemas, gone(), offers);
+            all.push(pair(reconciler, queue, api_binding::keys_in));
+        }
         Self { kinds, all }
     }
 

@@ -11,7 +11,7 @@ const KEYED_LISTS: [(&str, &[&str]); 2] = [
 
 /// `live` with every field of `wanted` set to its value there. Fields and keyed list items that
 /// only `live` has stay.
-pub(super) fn merge(live: &Value, wanted: &Value) -> Value {
+pub(crate) fn merge(live: &Value, wanted: &Value) -> Value {
     let (Value::Object(live), Value::Object(wanted)) = (live, wanted) else {
         return wanted.clone();
     };

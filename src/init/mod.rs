@@ -7,11 +7,12 @@
 //! changes nothing, that fields of others in these objects stay, and that every object is compared
 //! first and then written with its resourceVersion.
 
+mod claims;
 mod connection;
 mod credentials;
 mod endpoint;
 mod error;
-mod merge;
+pub(crate) mod merge;
 mod objects;
 mod workspace;
 
@@ -23,7 +24,7 @@ use crate::api::keys;
 use crate::cli::InitConfig;
 use crate::init::connection::Admin;
 pub use crate::init::error::Error;
-use crate::init::objects::{Kind, Outcome};
+use crate::init::objects::{Kind, Outcome, Target};
 use crate::manifests;
 
 /// Prepares the workspace, printing one line a step to standard output.
@@ -32,8 +33,13 @@ pub async fn run(config: InitConfig) -> Result<(), Error> {
     credentials::check_output(&config.output)?;
     workspace::ensure(&admin, &config.workspace).await?;
     let workspace = admin.workspace(config.workspace.as_str())?;
-    for object in wanted(&config.export_name)? {
+    let mut unneeded = Vec::new();
+    for object in wanted(&config)? {
         objects::ensure(&workspace, &object).await?;
+        if Kind::of(&object) == Some(Kind::ApiExport) {
+            let live = objects::get(&workspace, &Target::of(&object)?).await?;
+            unneeded = claims::unneeded(&live.unwrap_or_default(), &config.claims);
+        }
     }
     let token = credentials::ensure_token(&workspace).await?;
     let url = endpoint::ensure(&workspace, &config.export_name).await?;
@@ -42,6 +48,9 @@ pub async fn run(config: InitConfig) -> Result<(), Error> {
     let outcome = credentials::write(&config.output, &kubeconfig)?;
     report(outcome, &format!("kubeconfig {}", config.output.display()));
     println!("{}", next_step(&config, &url));
+    if let Some(notice) = claims::notice(&config, &unneeded) {
+        println!("{notice}");
+    }
     Ok(())
 }
 
@@ -51,12 +60,12 @@ fn report(outcome: Outcome, what: &str) {
 }
 
 /// Everything the workspace holds, in the order of creation.
-fn wanted(export_name: &str) -> Result<Vec<Value>, Error> {
+fn wanted(config: &InitConfig) -> Result<Vec<Value>, Error> {
     let mut objects = manifests::kcp::api_resource_schemas().map_err(Error::Manifests)?;
-    objects.push(manifests::kcp::api_export().map_err(Error::Manifests)?);
+    objects.push(manifests::kcp::api_export(&config.claims).map_err(Error::Manifests)?);
     objects.extend(manifests::kcp::rbac());
     for object in &mut objects {
-        rename_export(object, export_name);
+        rename_export(object, &config.export_name);
     }
     Ok(objects)
 }
@@ -81,12 +90,17 @@ fn next_step(config: &InitConfig, url: &str) -> String {
     } else {
         format!(" --apiexport-endpoint-slice-name={}", shell_word(&config.export_name))
     };
+    let mut flags: Vec<String> = config.flags.iter().map(|flag| shell_word(flag)).collect();
+    if !flags.iter().any(|flag| flag.starts_with("--schema-source=")) {
+        flags.insert(0, "--schema-source=apiresourceschemas".to_owned());
+    }
     format!(
         "\nThe virtual workspace is {url}\n\
          Workspaces are served once they bind APIExport {export} of {workspace} and accept its claims.\n\
          Next, start the backend:\n\n  \
          backend --kubeconfig={output} --multicluster-runtime-provider=kcp{slice} \
-         --schema-source=apiresourceschemas --frontend-disabled=true",
+         {flags} --frontend-disabled=true",
+        flags = flags.join(" "),
         export = config.export_name,
         workspace = config.workspace,
         output = shell_path(&config.output),
@@ -110,7 +124,20 @@ fn shell_word(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::claims::CLAIMS;
     use crate::cli::WorkspacePath;
+
+    fn config() -> InitConfig {
+        InitConfig {
+            kubeconfig: None,
+            context: None,
+            workspace: WorkspacePath::parse("root:kube-bind").unwrap(),
+            output: "my file".into(),
+            export_name: "mine".to_owned(),
+            claims: CLAIMS.to_vec(),
+            flags: vec![],
+        }
+    }
 
     #[test]
     fn the_export_and_the_rule_for_its_content_are_renamed() {
@@ -136,7 +163,7 @@ mod tests {
 
     #[test]
     fn every_generated_object_can_be_created_after_what_it_needs() {
-        let objects = wanted("mine").unwrap();
+        let objects = wanted(&config()).unwrap();
         let kinds: Vec<_> = objects.iter().map(Kind::of).collect();
         assert!(kinds.iter().all(Option::is_some), "{kinds:?}");
         let position = |kind| kinds.iter().position(|found| *found == Some(kind));
@@ -148,14 +175,7 @@ mod tests {
 
     #[test]
     fn the_next_command_names_what_differs_from_the_defaults() {
-        let config = InitConfig {
-            kubeconfig: None,
-            context: None,
-            workspace: WorkspacePath::parse("root:kube-bind").unwrap(),
-            output: "my file".into(),
-            export_name: "mine".to_owned(),
-        };
-        let text = next_step(&config, "https://h/services/apiexport/a/mine");
+        let text = next_step(&config(), "https://h/services/apiexport/a/mine");
         assert!(
             text.ends_with(
                 "  backend --kubeconfig='my file' --multicluster-runtime-provider=kcp \

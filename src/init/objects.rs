@@ -127,7 +127,8 @@ impl Target {
         Self { kind, name: name.to_owned(), collection, label }
     }
 
-    fn of(object: &Value) -> Result<Self, Error> {
+    /// The one that an object describes.
+    pub(super) fn of(object: &Value) -> Result<Self, Error> {
         let metadata = &object["metadata"];
         match (Kind::of(object), metadata["name"].as_str()) {
             (Some(kind), Some(name)) => Ok(Self::new(kind, metadata["namespace"].as_str(), name)),

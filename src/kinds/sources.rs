@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::PartialObjectMeta;
 
 use crate::api::apiextensions::{CustomResourceDefinition, SourceSpec};
-use crate::api::kcp::ApiResourceSchema;
+use crate::api::kcp::{ApiBinding, ApiResourceSchema};
 use crate::api::keys;
 use crate::api::v1alpha2::GroupResource;
 use crate::runtime::cache::Scope;
@@ -49,14 +49,47 @@ impl Source {
     }
 }
 
-type Metadata<K> = Arc<Kind<K, PartialObjectMeta<K>>>;
+/// A kind of which only the metadata is known.
+pub type Metadata<K> = Arc<Kind<K, PartialObjectMeta<K>>>;
 
 /// The watched source schemas.
 pub enum Sources {
     /// Named `<plural>.<group>`.
     CustomResourceDefinitions(Metadata<CustomResourceDefinition>),
     /// Named `<prefix>.<plural>.<group>`.
-    ApiResourceSchemas(Metadata<ApiResourceSchema>),
+    ApiResourceSchemas(Schemas),
+}
+
+/// The `APIResourceSchema`s, and what says which of those of one resource is in use.
+pub struct Schemas {
+    kind: Metadata<ApiResourceSchema>,
+    bindings: Arc<Kind<ApiBinding>>,
+}
+
+impl Schemas {
+    /// The schema that the workspace itself has of a resource.
+    fn bound(&self, cluster: &Cluster, resource: &GroupResource) -> Option<Source> {
+        let bindings = self.bindings.list(cluster);
+        let all = bindings.iter().filter(|b| b.is_bound()).flat_map(|b| b.bound_resources());
+        let mut of_it = all
+            .filter(|bound| bound.group == resource.group && bound.resource == resource.resource);
+        of_it.find_map(|bound| {
+            Some(Source::of(&self.kind.get(cluster, "", &bound.schema.name)?.metadata))
+        })
+    }
+
+    fn newest(&self, cluster: &Cluster, resource: &GroupResource) -> Option<Source> {
+        let resource = resource.to_string();
+        let mut all = self.kind.list(cluster);
+        all.retain(|object| {
+            resource_of(object.metadata.name.as_deref().unwrap_or_default()) == resource
+        });
+        let newest = all.into_iter().max_by_key(|object| {
+            let created = object.metadata.creation_timestamp.as_ref().map(|at| at.0);
+            (created, object.metadata.name.clone())
+        })?;
+        Some(Source::of(&newest.metadata))
+    }
 }
 
 /// The resource of a source of this name, as `<plural>.<group>`.
@@ -64,8 +97,28 @@ fn resource_of(schema: &str) -> &str {
     schema.split_once('.').map_or("", |(_, resource)| resource)
 }
 
+/// The resources of which a workspace got another schema, as `<plural>.<group>`.
+fn rebound(old: Option<&ApiBinding>, new: Option<&ApiBinding>) -> Vec<String> {
+    let schemas = |binding: Option<&ApiBinding>| -> Vec<(String, String)> {
+        let bound = binding.map_or(&[][..], ApiBinding::bound_resources);
+        bound
+            .iter()
+            .map(|bound| (format!("{}.{}", bound.resource, bound.group), bound.schema.name.clone()))
+            .collect()
+    };
+    let (old, new) = (schemas(old), schemas(new));
+    let changed = old
+        .iter()
+        .filter(|one| !new.contains(one))
+        .chain(new.iter().filter(|one| !old.contains(one)));
+    let mut resources: Vec<String> = changed.map(|(resource, _)| resource.clone()).collect();
+    resources.sort_unstable();
+    resources.dedup();
+    resources
+}
+
 impl Sources {
-    pub(super) fn new(kind: SourceKind) -> Self {
+    pub(super) fn new(kind: SourceKind, bindings: Arc<Kind<ApiBinding>>) -> Self {
         match kind {
             SourceKind::CustomResourceDefinitions => {
                 let kind = Kind::metadata("CustomResourceDefinition", Some(EXPORTED));
@@ -73,7 +126,7 @@ impl Sources {
             }
             SourceKind::ApiResourceSchemas => {
                 let kind = Kind::metadata("APIResourceSchema", Some(EXPORTED));
-                Self::ApiResourceSchemas(Arc::new(kind))
+                Self::ApiResourceSchemas(Schemas { kind: Arc::new(kind), bindings })
             }
         }
     }
@@ -91,7 +144,16 @@ impl Sources {
         let metrics = Arc::clone(metrics);
         match self {
             Self::CustomResourceDefinitions(kind) => Watched::new(Arc::clone(kind), metrics),
-            Self::ApiResourceSchemas(kind) => Watched::new(Arc::clone(kind), metrics),
+            Self::ApiResourceSchemas(of) => Watched::new(Arc::clone(&of.kind), metrics),
+        }
+    }
+
+    /// The `APIResourceSchema`s, where schemas come from there.
+    #[must_use]
+    pub fn api_resource_schemas(&self) -> Option<&Metadata<ApiResourceSchema>> {
+        match self {
+            Self::CustomResourceDefinitions(_) => None,
+            Self::ApiResourceSchemas(of) => Some(&of.kind),
         }
     }
 
@@ -102,32 +164,33 @@ impl Sources {
                 let name = delta.object().and_then(|object| object.metadata.name.as_deref());
                 tell(fleet, &delta.scope, name.unwrap_or_default());
             }),
-            Self::ApiResourceSchemas(kind) => kind.subscribe(move |fleet, delta| {
-                let name = delta.object().and_then(|object| object.metadata.name.as_deref());
-                tell(fleet, &delta.scope, resource_of(name.unwrap_or_default()));
-            }),
+            Self::ApiResourceSchemas(of) => {
+                let tell = Arc::new(tell);
+                let told = Arc::clone(&tell);
+                of.kind.subscribe(move |fleet, delta| {
+                    let name = delta.object().and_then(|object| object.metadata.name.as_deref());
+                    told(fleet, &delta.scope, resource_of(name.unwrap_or_default()));
+                });
+                of.bindings.subscribe(move |fleet, delta| {
+                    for resource in rebound(delta.old.as_deref(), delta.new.as_deref()) {
+                        tell(fleet, &delta.scope, &resource);
+                    }
+                });
+            }
         }
     }
 
-    /// The source of a resource. Of several `APIResourceSchema`s of one resource the newest.
+    /// The source of a resource. Of several `APIResourceSchema`s of one resource the one that an `APIBinding` of
+    /// the workspace binds, else the newest.
     #[must_use]
     pub fn find(&self, cluster: &Cluster, resource: &GroupResource) -> Option<Source> {
-        let resource = resource.to_string();
         match self {
             Self::CustomResourceDefinitions(kind) => {
-                let object = kind.get(cluster, "", &resource)?;
+                let object = kind.get(cluster, "", &resource.to_string())?;
                 Some(Source::of(&object.metadata))
             }
-            Self::ApiResourceSchemas(kind) => {
-                let mut all = kind.list(cluster);
-                all.retain(|object| {
-                    resource_of(object.metadata.name.as_deref().unwrap_or_default()) == resource
-                });
-                let newest = all.into_iter().max_by_key(|object| {
-                    let created = object.metadata.creation_timestamp.as_ref().map(|at| at.0);
-                    (created, object.metadata.name.clone())
-                })?;
-                Some(Source::of(&newest.metadata))
+            Self::ApiResourceSchemas(of) => {
+                of.bound(cluster, resource).or_else(|| of.newest(cluster, resource))
             }
         }
     }
@@ -137,7 +200,7 @@ impl Sources {
     pub fn is_empty(&self, cluster: &Cluster) -> bool {
         match self {
             Self::CustomResourceDefinitions(kind) => kind.list(cluster).is_empty(),
-            Self::ApiResourceSchemas(kind) => kind.list(cluster).is_empty(),
+            Self::ApiResourceSchemas(of) => of.kind.list(cluster).is_empty(),
         }
     }
 
@@ -156,7 +219,7 @@ impl Sources {
                     None => return Ok(None),
                 }
             }
-            Self::ApiResourceSchemas(kind) => match kind.get_live(cluster, "", name).await? {
+            Self::ApiResourceSchemas(of) => match of.kind.get_live(cluster, "", name).await? {
                 Some(live) => (live.metadata.clone(), live.into()),
                 None => return Ok(None),
             },

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::rules::{cluster_role, lease_role, namespace, rule, service_account};
 use super::{Error, crds, plural, sorted};
-use crate::api::claims::CLAIMS;
+use crate::api::claims::Claim;
 use crate::api::keys;
 
 /// The schemas of the twelve kinds, by resource.
@@ -58,8 +58,8 @@ fn schema_spec(crd_spec: &Value) -> Value {
     Value::Object(spec)
 }
 
-/// The `APIExport` that workspaces bind.
-pub fn api_export() -> Result<Value, Error> {
+/// The `APIExport` that workspaces bind, with these permission claims.
+pub fn api_export(claims: &[Claim]) -> Result<Value, Error> {
     let resources: Vec<Value> = api_resource_schemas()?
         .iter()
         .map(|schema| {
@@ -72,7 +72,7 @@ pub fn api_export() -> Result<Value, Error> {
         })
         .collect();
     // The empty fields are what kcp fills in: written out, applying twice changes nothing.
-    let claims: Vec<Value> = CLAIMS
+    let claims: Vec<Value> = claims
         .iter()
         .map(|claim| {
             json!({

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::api::claims::CLAIMS;
+
 pub mod compare;
 pub mod crds;
 pub mod kcp;
@@ -64,7 +66,7 @@ pub fn files() -> Result<BTreeMap<PathBuf, String>, Error> {
         let name = format!("apiresourceschema-{}.kube-bind.io.yaml", plural(&schema));
         add(&mut files, "kcp", &name, &[schema])?;
     }
-    add(&mut files, "kcp", "apiexport-kube-bind.io.yaml", &[kcp::api_export()?])?;
+    add(&mut files, "kcp", "apiexport-kube-bind.io.yaml", &[kcp::api_export(CLAIMS)?])?;
     add(&mut files, "kcp", "rbac.yaml", &kcp::rbac())?;
     Ok(files)
 }

@@ -21,7 +21,7 @@ use crate::runtime::fleet::Cluster;
 use crate::runtime::kind::create_unwatched;
 
 impl Onboarding {
-    pub(super) fn kubeconfig(
+    pub(super) async fn kubeconfig(
         &self,
         cluster: &Cluster,
         namespace: &str,
@@ -30,7 +30,12 @@ impl Onboarding {
         let in_kcp = cluster.endpoint.only_cluster().is_none();
         let name = in_kcp.then(|| cluster.id.as_str());
         let external = self.settings.external_address.as_ref();
-        let server = consumer_server(cluster.endpoint.uri(), name, external)
+        let published = match external {
+            None if in_kcp => self.published.of(&self.kinds, cluster).await?,
+            _ => None,
+        };
+        let api = published.as_ref().unwrap_or(cluster.endpoint.uri());
+        let server = consumer_server(api, name, external)
             .map_err(|source| Error::Address { cluster: cluster.id.to_string(), source })?;
         Ok(Kubeconfig {
             server,

@@ -8,8 +8,9 @@
 mod slices;
 mod stored;
 
+use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -21,7 +22,7 @@ use self::slices::Slices;
 pub use self::stored::StateError;
 use super::{Provider, ProviderError};
 use crate::api::claims::Claim;
-use crate::api::kcp::{ApiBinding, PHASE_BOUND};
+use crate::api::kcp::ApiBinding;
 use crate::api::keys;
 use crate::runtime::cache::Delta;
 use crate::runtime::fleet::{ClusterInfo, Fleet, Source};
@@ -69,48 +70,23 @@ pub fn engagement(
     bindings: &[Arc<ApiBinding>],
 ) -> Option<ClusterInfo> {
     // Several APIBindings to one export cannot be bound at once: the second conflicts.
-    let binding = bindings.iter().find(|binding| {
-        export.is_bound_by(binding)
-            && binding.status.as_ref().is_some_and(|s| s.phase.as_deref() == Some(PHASE_BOUND))
-    })?;
-    let mut missing: Vec<String> = claims
-        .iter()
-        .filter(|claim| !claim.optional && !is_granted(claim, binding))
-        .map(|claim| {
-            let group = if claim.group.is_empty() { "core" } else { claim.group };
-            format!("{}.{group}", claim.resource)
-        })
-        .collect();
-    missing.sort();
+    let binding =
+        bindings.iter().find(|binding| export.is_bound_by(binding) && binding.is_bound())?;
+    let required = claims.iter().filter(|claim| !claim.optional && !binding.grants(claim));
+    let (missing, unasked): (Vec<&Claim>, Vec<&Claim>) =
+        required.partition(|claim| binding.is_asked(claim));
+    let names = |claims: Vec<&Claim>| {
+        let mut names: Vec<String> = claims.into_iter().map(Claim::display).collect();
+        names.sort();
+        names
+    };
     Some(ClusterInfo {
         path: binding.annotations().get(keys::KCP_PATH).cloned(),
         leaving: binding.metadata.deletion_timestamp.is_some(),
-        missing,
+        missing: names(missing),
+        unasked: names(unasked),
         binding: binding.name_any(),
     })
-}
-
-/// A claim works only where the verb lists of export and binding have a verb in common to the
-/// letter; `*` on one side does not stand for the other's verbs.
-fn is_granted(claim: &Claim, binding: &ApiBinding) -> bool {
-    let Some(status) = &binding.status else {
-        return false;
-    };
-    let same = |group: &str, resource: &str| group == claim.group && resource == claim.resource;
-    let exported = status.export_permission_claims.iter().find(|c| same(&c.group, &c.resource));
-    let accepted = binding.spec.permission_claims.iter().find(|c| {
-        same(&c.claim.claim.group, &c.claim.claim.resource)
-            && c.is_accepted()
-            && c.claim.selector.match_all
-    });
-    let (Some(exported), Some(accepted)) = (exported, accepted) else {
-        return false;
-    };
-    let granted = |verb: &str| {
-        exported.verbs.iter().any(|v| v == verb)
-            && accepted.claim.claim.verbs.iter().any(|v| v == verb)
-    };
-    granted("*") || claim.verbs.iter().all(|verb| granted(verb))
 }
 
 pub(super) struct Kcp {
@@ -127,9 +103,10 @@ impl Kcp {
         state_dir: Option<&Path>,
         claims: Vec<Claim>,
         serve_export: bool,
+        bindings: Arc<Kind<ApiBinding>>,
     ) -> Result<Self, StateError> {
-        let bindings = Arc::new(Kind::<ApiBinding>::whole("APIBinding", None));
-        let engage = Engage { bindings: Arc::downgrade(&bindings), claims, serve_export };
+        let said = Mutex::default();
+        let engage = Engage { bindings: Arc::downgrade(&bindings), claims, serve_export, said };
         bindings.subscribe(move |fleet, delta| engage.changed(fleet, delta));
         // With a fixed endpoint no slice is read, and nothing is stored.
         let state_dir = state_dir.filter(|_| fixed.is_none());
@@ -169,9 +146,28 @@ struct Engage {
     bindings: std::sync::Weak<Kind<ApiBinding>>,
     claims: Vec<Claim>,
     serve_export: bool,
+    /// Claims of which it was said that the export does not make them.
+    said: Mutex<BTreeSet<String>>,
 }
 
 impl Engage {
+    /// Says once what the export would have to claim for what the flags ask for and can be done without.
+    fn say_unasked(&self, info: &ClusterInfo, bindings: &[Arc<ApiBinding>]) {
+        let own = bindings.iter().find(|binding| binding.name_any() == info.binding);
+        let Some(own) = own else { return };
+        let unasked = self.claims.iter().filter(|claim| claim.optional && !own.is_asked(claim));
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        for claim in unasked.map(Claim::display) {
+            if said.insert(claim.clone()) {
+                tracing::info!(
+                    claim,
+                    "the APIExport does not claim this, so what needs it is left out; to have it, run `backend init` with \
+                     the flags of this backend, then accept the claim in the workspaces"
+                );
+            }
+        }
+    }
+
     fn changed(&self, fleet: &Arc<Fleet>, delta: &Delta<ApiBinding>) {
         let Some(kind) = self.bindings.upgrade() else {
             return;
@@ -188,7 +184,10 @@ impl Engage {
         }
         let bindings = kind.list_in(&delta.scope);
         match engagement(&export, &self.claims, &bindings) {
-            Some(info) => fleet.engage(endpoint.id(), cluster, info),
+            Some(info) => {
+                self.say_unasked(&info, &bindings);
+                fleet.engage(endpoint.id(), cluster, info);
+            }
             None => fleet.disengage(endpoint.id(), cluster),
         }
     }
@@ -250,6 +249,7 @@ mod tests {
         ClusterInfo {
             path: Some("root:a".into()),
             leaving: false,
+            unasked: vec![],
             missing: missing.iter().map(|m| (*m).to_owned()).collect(),
             binding: "kube-bind.io".into(),
         }

@@ -15,8 +15,10 @@ use kube::Config;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::claims::Claim;
+use crate::api::kcp::ApiBinding;
 use crate::runtime::endpoint::ConnectError;
 use crate::runtime::fleet::{Fleet, Source};
+use crate::runtime::kind;
 use crate::runtime::metrics::Metrics;
 
 pub use kcp::{ExportRef, StateError, engagement};
@@ -68,17 +70,19 @@ pub enum Kind {
 }
 
 /// Makes a provider. `server_url` replaces what the kubeconfig (kubernetes) or the endpoint slice
-/// (kcp) names.
+/// (kcp) names. In kcp the provider fills `bindings`, by which it knows the workspaces.
 pub fn from_config(
     kind: Kind,
     config: Config,
     server_url: Option<Uri>,
+    bindings: &Arc<kind::Kind<ApiBinding>>,
 ) -> Result<Arc<dyn Provider>, ProviderError> {
     Ok(match kind {
         Kind::Kubernetes => Arc::new(kubernetes::Kubernetes::new(config, server_url)),
         Kind::Kcp { slices, state_dir, claims, serve_export } => {
-            let state_dir = state_dir.as_deref();
-            Arc::new(kcp::Kcp::new(config, server_url, slices, state_dir, claims, serve_export)?)
+            let (state_dir, bindings) = (state_dir.as_deref(), Arc::clone(bindings));
+            let kcp = kcp::Kcp::new;
+            Arc::new(kcp(config, server_url, slices, state_dir, claims, serve_export, bindings)?)
         }
     })
 }

@@ -4,7 +4,8 @@
 //! logical cluster per path: `<url>/clusters/*` lists and watches all of them, and
 //! `<url>/clusters/<name>` reads and writes one (kcp serves writes only there). All of an
 //! endpoint's clients share its connections; a per-cluster client is a path prefix, cheap enough to
-//! be made for each reconcile and forgotten.
+//! be made for each reconcile and forgotten. The same connections lead to the other virtual workspaces of that
+//! shard.
 
 use std::fmt;
 use std::sync::Arc;
@@ -90,7 +91,8 @@ pub struct Endpoint {
     id: EndpointId,
     url: String,
     uri: Uri,
-    base: Client,
+    /// A client of the server, without the path of the URL.
+    server: Client,
     source: ClusterSource,
 }
 
@@ -146,9 +148,11 @@ impl Endpoint {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let url = spec.url();
         let uri = spec.config.cluster_url.clone();
-        let base = connect(spec.config, metrics)?;
+        let mut config = spec.config;
+        config.cluster_url = without_path(&uri);
+        let server = connect(config, metrics)?;
         let id = EndpointId(NEXT.fetch_add(1, Ordering::Relaxed));
-        Ok(Self { id, url, uri, base, source: spec.source })
+        Ok(Self { id, url, uri, server, source: spec.source })
     }
 
     /// Which endpoint this is.
@@ -182,8 +186,8 @@ impl Endpoint {
     #[must_use]
     pub fn wildcard(&self) -> Client {
         match &self.source {
-            ClusterSource::Static(_) => self.base.clone(),
-            ClusterSource::Annotation(_) => self.prefixed("/clusters/*".to_owned()),
+            ClusterSource::Static(_) => self.below(""),
+            ClusterSource::Annotation(_) => self.below("/clusters/*"),
         }
     }
 
@@ -191,9 +195,13 @@ impl Endpoint {
     #[must_use]
     pub fn cluster(&self, cluster: &ClusterId) -> Client {
         match &self.source {
-            ClusterSource::Static(_) => self.base.clone(),
-            ClusterSource::Annotation(_) => self.prefixed(format!("/clusters/{cluster}")),
+            ClusterSource::Static(_) => self.below(""),
+            ClusterSource::Annotation(_) => self.below(&format!("/clusters/{cluster}")),
         }
+    }
+
+    fn below(&self, path: &str) -> Client {
+        self.at(format!("{}{path}", self.uri.path().trim_end_matches('/')))
     }
 
     /// The cluster of an object that came through this endpoint; none if it does not say.
@@ -208,7 +216,12 @@ impl Endpoint {
         }
     }
 
-    fn prefixed(&self, prefix: String) -> Client {
+    /// A client whose paths begin at this one of the same server.
+    #[must_use]
+    pub fn at(&self, prefix: String) -> Client {
+        if prefix.is_empty() {
+            return self.server.clone();
+        }
         let service = ServiceBuilder::new()
             .map_request(move |mut request: Request<Body>| {
                 if let Some(uri) = prefix_uri(&prefix, request.uri()) {
@@ -217,14 +230,20 @@ impl Endpoint {
                 request
             })
             .service(tower::service_fn({
-                let base = self.base.clone();
+                let server = self.server.clone();
                 move |request| {
-                    let base = base.clone();
-                    async move { base.send(request).await }
+                    let server = server.clone();
+                    async move { server.send(request).await }
                 }
             }));
         Client::new(service.boxed(), "default")
     }
+}
+
+fn without_path(uri: &Uri) -> Uri {
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
+    Uri::from_parts(parts).unwrap_or_else(|_| uri.clone())
 }
 
 /// Puts a path before the path of a request, whose URI has only path and query at this point.

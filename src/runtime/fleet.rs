@@ -44,6 +44,8 @@ pub struct ClusterInfo {
     pub leaving: bool,
     /// What the cluster does not let us do, each with a text for people; sorted.
     pub missing: Vec<String>,
+    /// What nobody asked it to let us do, likewise.
+    pub unasked: Vec<String>,
     /// What grants it, for people: the name of an object in the cluster; empty where nothing does.
     pub binding: String,
 }
@@ -75,6 +77,15 @@ impl Cluster {
     #[must_use]
     pub fn display(&self) -> &str {
         self.info.path.as_deref().unwrap_or(self.id.as_str())
+    }
+
+    /// The same cluster by another path of the same server, such as another virtual workspace of its shard.
+    #[must_use]
+    pub fn at(&self, path: String) -> Self {
+        let other = Self::new(self.id.clone(), Arc::clone(&self.endpoint), Arc::clone(&self.info));
+        let client = self.endpoint.at(path);
+        other.client.get_or_init(|| client);
+        other
     }
 
     /// A client whose paths begin at this cluster, made at the first use.
@@ -413,6 +424,16 @@ impl Fleet {
     #[must_use]
     pub fn cluster(&self, id: &ClusterId) -> Option<Cluster> {
         self.state().handle(id)
+    }
+
+    /// The ways to all engaged clusters whose endpoints are ready, by name.
+    #[must_use]
+    pub fn clusters(&self) -> Vec<Cluster> {
+        let state = self.state();
+        let mut clusters: Vec<Cluster> =
+            state.engaged.keys().filter_map(|id| state.handle(id)).collect();
+        clusters.sort_by(|a, b| a.display().cmp(b.display()));
+        clusters
     }
 
     /// The endpoint that [`Fleet::cluster`] would lead through.

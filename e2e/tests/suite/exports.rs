@@ -29,10 +29,10 @@ const SHARED: &str = "--allow-shared-cluster-scope";
 
 pub(crate) fn tests() -> Vec<Test> {
     use Isolation::{Namespaced, None, Prefixed};
-    use Source::{Crds, Schemas};
+    use Source::{Bindings, Crds, Schemas};
     vec![
         ("exports::kcp_with_consumer_scope_namespaced_and_isolation_prefixed", || {
-            on_kcp("exports-np", Scope::Namespaced, Prefixed, Schemas).boxed()
+            on_kcp("exports-np", Scope::Namespaced, Prefixed, Bindings).boxed()
         }),
         ("exports::kcp_with_consumer_scope_namespaced_and_isolation_namespaced", || {
             on_kcp("exports-nn", Scope::Namespaced, Namespaced, Schemas).boxed()
@@ -47,7 +47,7 @@ pub(crate) fn tests() -> Vec<Test> {
             on_kcp("exports-cn", Scope::Cluster, Namespaced, Crds).boxed()
         }),
         ("exports::kcp_with_consumer_scope_cluster_and_isolation_none", || {
-            on_kcp("exports-co", Scope::Cluster, None, Schemas).boxed()
+            on_kcp("exports-co", Scope::Cluster, None, Bindings).boxed()
         }),
         ("exports::kubernetes_with_every_configuration", || on_kubernetes().boxed()),
         ("exports::a_request_that_cannot_be_served_says_why_and_leaves_the_others_alone", || {
@@ -226,7 +226,10 @@ async fn on_kcp(
         let workspace = at.tenant(name, Claims::All).await?;
         at.serve(&workspace, source).await.context("serving the API")?;
         let admin = at.kcp.client(&workspace.cluster).await?;
-        let request = Request::new("consumer", &workspace.cluster);
+        let mut request = Request::new("consumer", &workspace.cluster);
+        if source == Source::Bindings {
+            request.template = Some(generated(&admin, settings).await?);
+        }
         let bound = binding::bind(&admin, &request).await.context("step 1: bind")?;
         let (_, elsewhere) = stack::workspace("consumer").await?;
         let elsewhere = at.kcp.client(&elsewhere.cluster).await?;
@@ -248,6 +251,21 @@ async fn on_kcp(
         checked.map_err(|error| provider.backend.fail(format!("{error:#}")))?;
     }
     Ok(())
+}
+
+/// The template that the backend makes of the workspace's `APIBinding`, with what an admin adds to it.
+async fn generated(admin: &Client, settings: Settings) -> Result<&'static str> {
+    let name = match settings.resource {
+        Scope::Cluster => "wildwest.dev-cluster",
+        Scope::Namespaced => "wildwest.dev-namespaced",
+    };
+    let templates = object::api(admin, &kube_bind("APIServiceExportTemplate"), None);
+    let what = format!("template {name} to be generated");
+    object::wait_for(&templates, name, &what, SOON, |_| Ok(())).await?;
+    let claims = CLAIMED.map(|kind| service::claim(&core(kind).plural));
+    let edited = json!({"spec": {"permissionClaims": claims}});
+    object::merge_patch(&templates, name, &edited, false).await?;
+    Ok(name)
 }
 
 async fn on_kubernetes() -> Result<()> {

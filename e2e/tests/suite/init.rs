@@ -12,7 +12,7 @@ use e2e::binding;
 use e2e::kcp::Claims;
 use e2e::object::{self, core, kcp_apis, kube_bind, resource};
 use e2e::provider::{self, EXPORT, PLATFORM, Provider};
-use e2e::{client, dirs, stack, tools};
+use e2e::{client, dirs, stack, tools, wait};
 use futures::FutureExt as _;
 use kube::Client;
 use kube::api::ListParams;
@@ -29,6 +29,9 @@ pub(crate) fn tests() -> Vec<Test> {
         }),
         ("init::the_workspace_of_the_export_is_served_only_when_asked", || {
             export_workspace().boxed()
+        }),
+        ("init::flags_leave_out_what_they_do_not_need_and_later_flags_say_what_is_missing", || {
+            fewest_claims().boxed()
         }),
         ("init::kubectl_apply_of_the_manifests_is_enough", || kubectl_apply().boxed()),
     ]
@@ -52,6 +55,69 @@ async fn second_run() -> Result<()> {
     let writes: Vec<_> =
         requests.into_iter().filter(|request| about(request) && request.is_write()).collect();
     ensure!(writes.is_empty(), "{}", audit::listing(&writes));
+    Ok(())
+}
+
+/// The resources that an export claims.
+async fn claimed(admin: &Client) -> Result<BTreeSet<String>> {
+    let export = object::api(admin, &kcp_apis("APIExport"), None).get(EXPORT).await?;
+    let claims = export.data["spec"]["permissionClaims"].as_array().cloned().unwrap_or_default();
+    Ok(claims.iter().filter_map(|claim| claim["resource"].as_str().map(str::to_owned)).collect())
+}
+
+async fn fewest_claims() -> Result<()> {
+    let kcp = stack::kcp().await?;
+    let name = stack::unique("init-fewest");
+    let by_hand = ["--schema-source=apiresourceschemas", "--templates-from-bindings=false"];
+    let (export, base) = provider::init_for(&kcp, &name, &by_hand).await?;
+    let admin = kcp.client(&export.cluster).await?;
+    let few = claimed(&admin).await?;
+    for left_out in ["customresourcedefinitions", "apibindings"] {
+        ensure!(!few.contains(left_out), "{few:?}");
+    }
+    let start = |more: &[&str]| {
+        let more = PLATFORM.iter().chain(more).map(|flag| (*flag).to_owned());
+        let flags: Vec<String> = base.iter().cloned().chain(more).collect();
+        let name = stack::unique(&name);
+        async move { anyhow::Ok((Backend::start(&name, flags.clone()).await?, flags)) }
+    };
+    let (backend, flags) = start(&by_hand[1..]).await?;
+    let mut provider = Provider::of(kcp.clone(), export, flags, backend);
+    let tenant = provider.tenant(&name, Claims::All).await?;
+    let tenants = kcp.client(&tenant.cluster).await?;
+    binding::bind(&tenants, &binding::Request::new("few", "few")).await?;
+    let clusters = object::api(&tenants, &kube_bind("Cluster"), None);
+    let cluster = clusters.get("default").await?;
+    ensure!(object::condition(&cluster, "PermissionClaimsAccepted").is_none(), "few are enough");
+
+    // With templates it serves all the same, and says what they need.
+    provider.backend.stop().await?;
+    (provider.backend, provider.flags) = start(&[]).await?;
+    provider.served(&tenant).await?;
+    let what = "apibindings.apis.kcp.io";
+    wait::eventually("the log to name the claim", SOON, async || {
+        let log = provider.backend.output()?;
+        let said = log.lines().any(|line| line.contains(what) && line.contains("backend init"));
+        if said { anyhow::Ok(()) } else { anyhow::bail!("not yet") }
+    })
+    .await?;
+    // Schemas of another source cannot be read at all, which the workspace is told.
+    provider.backend.stop().await?;
+    let crds = ["--schema-source=customresourcedefinitions"];
+    (provider.backend, provider.flags) = start(&crds).await?;
+    object::wait_for(&clusters, "default", "the missing claim", SOON, |cluster| {
+        let condition = object::condition(cluster, "PermissionClaimsAccepted");
+        let message = condition.and_then(|c| c["message"].as_str()).unwrap_or_default();
+        let said = message.contains("does not claim customresourcedefinitions")
+            && message.contains("backend init");
+        if said { Ok(()) } else { Err(object::summary(cluster)) }
+    })
+    .await?;
+
+    // What the message says to do.
+    provider::init_for(&kcp, &name, &by_hand[..1]).await?;
+    let now = claimed(&admin).await?;
+    ensure!(now.contains("apibindings") && now.is_superset(&few), "{now:?}");
     Ok(())
 }
 

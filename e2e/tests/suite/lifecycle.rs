@@ -10,7 +10,7 @@ use e2e::binding;
 use e2e::driver::Settings;
 use e2e::kcp::{Claims, Kcp, Workspace};
 use e2e::provider::{PLATFORM, Provider};
-use e2e::service::{Exported, GROUP, Scope, Source};
+use e2e::service::{BY_HAND, Exported, GROUP, Scope, Source};
 use e2e::wait::{SOON, eventually};
 use e2e::{dirs, stack};
 use futures::FutureExt as _;
@@ -68,10 +68,10 @@ async fn served(provider: &Provider, name: &str) -> Result<Workspace> {
     Ok(workspace)
 }
 
-/// The flags for a provider of exports.
-fn flags(settings: Settings) -> [String; 3] {
+/// The flags for a provider of exports. What is offered is made by hand: the budgets are for consumers.
+fn flags(settings: Settings) -> [String; 4] {
     let [scope, isolation] = settings.flags();
-    [scope, isolation, Source::Schemas.flag().to_owned()]
+    [scope, isolation, Source::Schemas.flag().to_owned(), BY_HAND.to_owned()]
 }
 
 /// A consumer in the middle of its life: bound, alive, with an export and, where objects are synced to one, a service

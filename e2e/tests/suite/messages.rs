@@ -205,6 +205,11 @@ async fn two_slices() -> Result<()> {
     let spec = api.get("kube-bind.io").await?.data["spec"].clone();
     let manifest = json!({"metadata": {"name": "east"}, "spec": spec});
     object::create(&admin, &slices, None, manifest).await?;
+    object::wait_for(&api, "east", "an endpoint of the slice east", SOON, |slice| {
+        let url = slice.data["status"]["endpoints"][0]["url"].as_str();
+        if url.is_some() { Ok(()) } else { Err(object::summary(slice)) }
+    })
+    .await?;
     backend.ready().await?;
     object::delete(&api, "kube-bind.io").await?;
     eventually("the other slice to be missed", SOON, async || {

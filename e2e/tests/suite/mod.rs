@@ -4,6 +4,7 @@ mod apart;
 mod binding;
 mod cleanup;
 mod crash;
+mod doctor;
 mod exports;
 mod faults;
 mod harness;
@@ -12,13 +13,16 @@ mod init;
 mod lifecycle;
 mod messages;
 mod namespaces;
+mod offers;
 mod outcomes;
 mod place;
 mod proxy;
 mod said;
 mod schemas;
 mod shards;
+mod takeover;
 mod users;
+mod walkthroughs;
 mod web;
 
 use crate::Test;
@@ -31,6 +35,7 @@ pub(crate) fn tests() -> Vec<Test> {
         binding::tests(),
         cleanup::tests(),
         crash::tests(),
+        doctor::tests(),
         exports::tests(),
         faults::tests(),
         http::tests(),
@@ -38,11 +43,14 @@ pub(crate) fn tests() -> Vec<Test> {
         lifecycle::tests(),
         messages::tests(),
         namespaces::tests(),
+        offers::tests(),
         outcomes::tests(),
         proxy::tests(),
         schemas::tests(),
         shards::tests(),
+        takeover::tests(),
         users::tests(),
+        walkthroughs::tests(),
         web::tests(),
     ]
     .concat()

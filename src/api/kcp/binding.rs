@@ -6,8 +6,9 @@ use kube::CustomResource;
 use serde::{Deserialize, Serialize};
 
 #[cfg(doc)]
-use super::{ApiExport, ApiResourceSchema, PHASE_BOUND};
-use super::{CLAIM_ACCEPTED, ExportReference};
+use super::{ApiExport, ApiResourceSchema};
+use super::{CLAIM_ACCEPTED, ExportReference, PHASE_BOUND};
+use crate::api::claims::Claim;
 use crate::api::conditions::Condition;
 
 /// Binds an [`ApiExport`] into a workspace.
@@ -34,6 +35,53 @@ pub struct ApiBindingSpec {
         skip_serializing_if = "Vec::is_empty"
     )]
     pub permission_claims: Vec<AcceptableClaim>,
+}
+
+impl ApiBinding {
+    /// Whether the workspace serves what is bound.
+    #[must_use]
+    pub fn is_bound(&self) -> bool {
+        self.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some(PHASE_BOUND))
+    }
+
+    /// The resources that the workspace got.
+    #[must_use]
+    pub fn bound_resources(&self) -> &[BoundResource] {
+        self.status.as_ref().map_or(&[], |status| &status.bound_resources)
+    }
+
+    /// Whether the export makes a claim, whatever the workspace thinks of it.
+    #[must_use]
+    pub fn is_asked(&self, claim: &Claim) -> bool {
+        let asked = self.status.as_ref().map_or(&[][..], |s| &s.export_permission_claims);
+        asked.iter().any(|one| one.group == claim.group && one.resource == claim.resource)
+    }
+
+    /// Whether the workspace lets us do all of a claim.
+    ///
+    /// It works only where the verb lists of export and binding have a verb in common to the letter; `*` on one side
+    /// does not stand for the other's verbs.
+    #[must_use]
+    pub fn grants(&self, claim: &Claim) -> bool {
+        let Some(status) = &self.status else {
+            return false;
+        };
+        let same = |group: &str, resource: &str| group == claim.group && resource == claim.resource;
+        let exported = status.export_permission_claims.iter().find(|c| same(&c.group, &c.resource));
+        let accepted = self.spec.permission_claims.iter().find(|c| {
+            same(&c.claim.claim.group, &c.claim.claim.resource)
+                && c.is_accepted()
+                && c.claim.selector.match_all
+        });
+        let (Some(exported), Some(accepted)) = (exported, accepted) else {
+            return false;
+        };
+        let granted = |verb: &str| {
+            exported.verbs.iter().any(|v| v == verb)
+                && accepted.claim.claim.verbs.iter().any(|v| v == verb)
+        };
+        granted("*") || claim.verbs.iter().all(|verb| granted(verb))
+    }
 }
 
 /// What a binding binds.

@@ -46,6 +46,12 @@ impl Scope {
             Self::Namespaced => "Namespaced",
         }
     }
+
+    /// The scope of this value on the wire.
+    #[must_use]
+    pub fn of_name(name: &str) -> Option<Self> {
+        [Self::Cluster, Self::Namespaced].into_iter().find(|scope| scope.as_str() == name)
+    }
 }
 
 impl std::fmt::Display for Scope {

@@ -22,7 +22,7 @@ const EPHEMERAL: &str = "without --session-key-file tokens of kubectl bind end w
 fn parsed(arguments: &[&str], environment: Environment) -> Result<Config, Error> {
     match parse_from(["backend"].iter().chain(arguments), environment)? {
         Command::Run(config) => Ok(*config),
-        init @ Command::Init(_) => panic!("{init:?}"),
+        other => panic!("{other:?}"),
     }
 }
 

@@ -75,6 +75,19 @@ fn another_writer_of_the_same_values_gives_the_same_access() {
 }
 
 #[test]
+fn the_same_certificates_in_other_bytes_give_the_same_access() {
+    let certificate =
+        |der: &str| format!("-----BEGIN CERTIFICATE-----\n{der}\n-----END CERTIFICATE-----\n");
+    let with = |pem: String| Kubeconfig { ca_data: Some(pem.into_bytes()), ..golden() };
+    let (one, two) = (certificate("AAEC"), certificate("AwQF"));
+    let both = with(format!("{one}{two}"));
+    assert!(both.same_access(&with(format!("# the CAs\r\n{two}\n{one}\n"))));
+    for other in [one.clone(), format!("{one}{}", certificate("AwQG")), String::new()] {
+        assert!(!both.same_access(&with(other)));
+    }
+}
+
+#[test]
 fn any_changed_value_is_another_access() {
     let changed = [
         Kubeconfig { server: "https://x".to_owned(), ..golden() },

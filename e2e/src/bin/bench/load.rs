@@ -129,12 +129,13 @@ impl Setting {
         }
     }
 
-    pub(crate) fn flags(self) -> [&'static str; 4] {
+    pub(crate) fn flags(self) -> [&'static str; 5] {
         let scope = match self {
             Self::Cluster => "--consumer-scope=cluster",
             Self::Namespaced => "--consumer-scope=namespaced",
         };
-        [scope, "--isolation=Prefixed", Source::Schemas.flag(), "--namespace-prefix=kube-bind-"]
+        let (source, prefix) = (Source::Schemas.flag(), "--namespace-prefix=kube-bind-");
+        [scope, "--isolation=Prefixed", source, prefix, service::BY_HAND]
     }
 
     fn exported(self) -> Exported {

@@ -9,7 +9,7 @@ use e2e::kubernetes::Kubernetes;
 use e2e::object::{self, core, kube_bind, resource};
 use e2e::process::free_port;
 use e2e::provider::{self, PLATFORM};
-use e2e::service::{self, Exported, GROUP, Source};
+use e2e::service::{self, BY_HAND, Exported, GROUP, Source};
 use e2e::site::{Answer, Site, Visitor, bind_body, embedded};
 use e2e::{dirs, stack};
 use futures::FutureExt as _;
@@ -32,7 +32,7 @@ pub(crate) fn tests() -> Vec<Test> {
 
 /// A site with one workspace in which the template `sheriffs` is on offer.
 async fn offering(name: &str, flags: &[&str]) -> Result<(Site, Workspace)> {
-    let flags: Vec<&str> = PLATFORM.iter().chain(flags).copied().collect();
+    let flags: Vec<&str> = PLATFORM.iter().chain(&[BY_HAND]).chain(flags).copied().collect();
     let site = Site::start(name, &flags).await?;
     let tenant = offer(&site, name).await?;
     Ok((site, tenant))

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use e2e::client;
 use e2e::object::{self, kube_bind};
 use e2e::site::Visitor;
-use e2e::wait::SOON;
+use e2e::wait::{SOON, eventually};
 use kube::config::Kubeconfig;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use serde_json::{Value, json};
@@ -164,6 +164,8 @@ pub(super) async fn binds(base: &str, cluster: Option<&str>, template: &str) -> 
         ensure!(cli.cluster == cluster.unwrap_or_default(), "cluster {:?}", cli.cluster);
     }
     let cli = KubectlBind::login(base, cluster, &Visitor::new(base)?).await?;
+    // At the first start ever, the rights of users come a moment after the backend is ready.
+    eventually("the rights of users", SOON, async || cli.list("templates").await).await?;
     for (what, expected) in [("templates", &[template][..]), ("collections", &[])] {
         let found = cli.list(what).await?;
         ensure!(found == expected, "{what}: {found:?}");

@@ -1,0 +1,162 @@
+//! What belongs to others stays as it is: templates and schemas of the same names, the workspace's own schemas, and
+//! everything where the tenant withdraws a claim or the API.
+
+use anyhow::{Result, ensure};
+use e2e::kcp::Claims;
+use e2e::object::{self, kcp_apis, kube_bind, rbac};
+use e2e::provider::EXPORT;
+use e2e::service::{self, Exported, GROUP, Offer, Scope};
+use e2e::snapshot;
+use futures::FutureExt as _;
+use serde_json::json;
+
+use super::{Place, READER, schemas};
+use crate::Test;
+
+const COWBOYS: &str = "today.cowboys.wildwest.dev";
+const TEMPLATE: &str = "wildwest.dev-namespaced";
+
+pub(super) fn tests() -> Vec<Test> {
+    vec![
+        ("offers::a_template_of_somebody_else_is_left_alone_and_named_until_it_goes", || {
+            foreign_template().boxed()
+        }),
+        ("offers::a_schema_of_somebody_else_is_left_alone_and_named_until_it_goes", || {
+            foreign_schema().boxed()
+        }),
+        ("offers::a_schema_of_the_workspace_itself_is_labelled_and_never_owned", || {
+            own_schema().boxed()
+        }),
+        ("offers::a_withdrawn_claim_takes_nothing_back_and_a_granted_one_goes_on", || {
+            withdrawn().boxed()
+        }),
+        ("offers::a_workspace_that_unbinds_the_api_keeps_nothing_of_ours", || unbound().boxed()),
+    ]
+}
+
+async fn foreign_template() -> Result<()> {
+    let place = Place::new("offers-template").await?;
+    let cowboys = Exported::of(GROUP, Scope::Namespaced);
+    service::offer_template(&place.admin, TEMPLATE, &[&cowboys], &[]).await?;
+    let kind = kube_bind("APIServiceExportTemplate");
+    let theirs = snapshot::exact(&place.admin, &kind, None, TEMPLATE).await?;
+    place.bind().await?;
+    let message = place.said("ForeignTemplate").await?;
+    ensure!(message.contains(TEMPLATE) && message.contains("delete it"), "{message}");
+    // The other scope is offered all the same.
+    place.template("wildwest.dev-cluster", &["sheriffs"]).await?;
+    let now = snapshot::exact(&place.admin, &kind, None, TEMPLATE).await?;
+    ensure!(now == theirs, "it was touched: {now}");
+
+    object::delete(&place.templates(), TEMPLATE).await?;
+    place.template(TEMPLATE, &["cowboys"]).await?;
+    place.healed().await
+}
+
+async fn foreign_schema() -> Result<()> {
+    let place = Place::new("offers-schema").await?;
+    let cowboys = Exported::of(GROUP, Scope::Namespaced);
+    let schema = service::api_resource_schema(&cowboys.crd(), "today", false);
+    object::create(&place.admin, &schemas(), None, schema).await?;
+    let theirs = snapshot::exact(&place.admin, &schemas(), None, COWBOYS).await?;
+    place.bind().await?;
+    let message = place.said("ForeignSchema").await?;
+    ensure!(message.contains(COWBOYS) && message.contains("delete it"), "{message}");
+    let now = snapshot::exact(&place.admin, &schemas(), None, COWBOYS).await?;
+    ensure!(now == theirs, "it was touched: {now}");
+
+    object::delete(&place.schemas(), COWBOYS).await?;
+    place.healed().await?;
+    place.exported(COWBOYS).await.map(drop)
+}
+
+/// Two-tier: the workspace binds its own export.
+async fn own_schema() -> Result<()> {
+    let place = Place::new("offers-own").await?;
+    let kcp = &place.provider.kcp;
+    let crds = Exported::all(GROUP).map(|exported| exported.crd()).to_vec();
+    let own = Offer::create_in(kcp, &place.workspace, crds).await?;
+    let theirs = place.schemas().get(COWBOYS).await?;
+    own.serve(kcp, &place.workspace).await?;
+    place.template(TEMPLATE, &["cowboys"]).await?;
+    let labelled = place.exported(COWBOYS).await?;
+    ensure!(labelled.metadata.owner_references.is_none(), "it is owned");
+    ensure!(labelled.metadata.uid == theirs.metadata.uid, "it was made anew");
+
+    // The backend lets go of it with the binding, and it is as it was.
+    place.unbind(GROUP).await?;
+    place.gone(&kube_bind("APIServiceExportTemplate"), TEMPLATE).await?;
+    let free = place.until(place.schemas(), COWBOYS, "no label", |schema| {
+        let of = |map: Option<std::collections::BTreeMap<String, String>>| {
+            map.unwrap_or_default().into_keys().filter(|key| key.contains("kube-bind.io")).count()
+        };
+        let left = of(schema.metadata.labels.clone()) + of(schema.metadata.annotations.clone());
+        if left == 0 { Ok(()) } else { Err(format!("{:?}", schema.metadata)) }
+    });
+    let free = free.await?;
+    ensure!(free.metadata.uid == theirs.metadata.uid, "it was made anew");
+    Ok(())
+}
+
+async fn withdrawn() -> Result<()> {
+    let place = Place::new("offers-withdrawn").await?;
+    place.bind().await?;
+    place.template(TEMPLATE, &["cowboys"]).await?;
+    place.template("wildwest.dev-cluster", &["sheriffs"]).await?;
+    let bindings = place.api(&kcp_apis("APIBinding"));
+    let own = bindings.get(EXPORT).await?;
+    let state = |state: &str| {
+        let mut claims = own.data["spec"]["permissionClaims"].clone();
+        for claim in claims.as_array_mut().into_iter().flatten() {
+            if claim["resource"] == "apibindings" {
+                claim["state"] = json!(state);
+            }
+        }
+        json!({"spec": {"permissionClaims": claims}})
+    };
+    let mark = place.provider.kcp.audit().mark()?;
+    object::merge_patch(&bindings, EXPORT, &state("Rejected"), false).await?;
+    let message = place.said("PermissionClaimsMissing").await?;
+    ensure!(message.contains(TEMPLATE), "{message}");
+    // By then the binding has vanished from the view of the backend, and it would be time to act on that.
+    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    let filter = e2e::audit::Filter::backend().cluster(&place.workspace.cluster);
+    let requests = place.provider.kcp.audit().requests(mark, &filter)?;
+    ensure!(
+        !requests.iter().any(|request| request.verb == "delete"),
+        "{}",
+        e2e::audit::listing(&requests)
+    );
+    place.templates().get(TEMPLATE).await?;
+    place.schemas().get(COWBOYS).await?;
+
+    object::merge_patch(&bindings, EXPORT, &state("Accepted"), false).await?;
+    place.healed().await?;
+    place.unbind(GROUP).await?;
+    place.gone(&kube_bind("APIServiceExportTemplate"), TEMPLATE).await?;
+    place.gone(&schemas(), COWBOYS).await
+}
+
+async fn unbound() -> Result<()> {
+    let place = Place::new("offers-unbound").await?;
+    // Somebody's own, with the same labels: the label alone makes nothing ours.
+    let decoy = json!({"metadata": {"name": "decoy", "labels": {"kube-bind.io/exported": "true"}}, "rules": []});
+    object::create(&place.admin, &rbac("ClusterRole"), None, decoy).await?;
+    place.bind().await?;
+    place.template(TEMPLATE, &["cowboys"]).await?;
+    place.exported(COWBOYS).await?;
+    place.unbind(EXPORT).await?;
+    // Nobody of ours may act there any more: the owner takes what it owns along.
+    for name in [COWBOYS, "today.sheriffs.wildwest.dev"] {
+        place.gone(&schemas(), name).await?;
+    }
+    for kind in ["ClusterRole", "ClusterRoleBinding"] {
+        place.gone(&rbac(kind), READER).await?;
+    }
+    place.api(&rbac("ClusterRole")).get("decoy").await?;
+    let stays = place.api(&kcp_apis("APIBinding")).get(GROUP).await?;
+    ensure!(stays.data["status"]["phase"] == "Bound", "{}", object::summary(&stays));
+
+    place.provider.bind(&place.workspace, Claims::All).await?;
+    place.template(TEMPLATE, &["cowboys"]).await.map(drop)
+}

@@ -1,0 +1,130 @@
+//! One thing that somebody should know, or do something about.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use crate::runtime::fleet::Cluster;
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Something does not work, or is not safe.
+    Error,
+    /// Something will not work, or is of no use any more.
+    Warning,
+    /// Good to know.
+    Info,
+}
+
+/// What a finding is about.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Object {
+    /// The workspace path, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// The logical cluster; empty for what belongs to the whole installation.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub cluster: String,
+    /// Its kind.
+    pub kind: String,
+    /// Its namespace; empty for cluster-scoped objects.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl Object {
+    /// One in a cluster.
+    #[must_use]
+    pub fn of(cluster: &Cluster, kind: &str, namespace: &str, name: &str) -> Self {
+        let in_kcp = cluster.endpoint.only_cluster().is_none();
+        Self {
+            path: cluster.info.path.clone(),
+            cluster: if in_kcp { cluster.id.to_string() } else { String::new() },
+            kind: kind.to_owned(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        }
+    }
+}
+
+/// A finding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// Why, as one word for programs; docs/doctor.md explains each.
+    pub reason: String,
+    /// What it is about.
+    pub object: Object,
+    /// Why, for people.
+    pub message: String,
+    /// The command that repairs it, for an admin; none where it takes more than a command.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repair: Option<String>,
+}
+
+/// The findings as paragraphs.
+#[must_use]
+pub(super) fn text(findings: &[Finding], clusters: usize) -> String {
+    let mut text = String::new();
+    for finding in findings {
+        let severity = match finding.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+            Severity::Info => "info",
+        };
+        let Object { path, cluster, kind, namespace, name } = &finding.object;
+        let place = path.as_deref().unwrap_or(cluster);
+        let place = if place.is_empty() { String::new() } else { format!(" in {place}") };
+        let slash = if namespace.is_empty() { "" } else { "/" };
+        let _ = writeln!(
+            text,
+            "{severity} {}: {kind} {namespace}{slash}{name}{place}\n  {}",
+            finding.reason, finding.message
+        );
+        if let Some(repair) = &finding.repair {
+            let _ = writeln!(text, "  to repair: {repair}");
+        }
+        text.push('\n');
+    }
+    let count = |severity| findings.iter().filter(|one| one.severity == severity).count();
+    let _ = write!(
+        text,
+        "{clusters} served: {} errors, {} warnings, {} notes",
+        count(Severity::Error),
+        count(Severity::Warning),
+        count(Severity::Info)
+    );
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_is_a_paragraph_with_what_it_is_about_why_and_what_to_do() {
+        let finding = Finding {
+            severity: Severity::Warning,
+            reason: "OrphanedRights".into(),
+            object: Object {
+                path: Some("root:a".into()),
+                cluster: "28rwq3skw0u9rkqq".into(),
+                kind: "Role".into(),
+                namespace: "ns".into(),
+                name: "star".into(),
+            },
+            message: "its export is gone".into(),
+            repair: Some("kubectl delete role star".into()),
+        };
+        assert_eq!(
+            text(&[finding], 3),
+            "warning OrphanedRights: Role ns/star in root:a\n  its export is gone\n  to repair: kubectl delete role star\n\n\
+             3 served: 0 errors, 1 warnings, 0 notes"
+        );
+    }
+}
