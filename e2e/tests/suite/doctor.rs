@@ -241,6 +241,9 @@ async fn on_kcp() -> Result<()> {
     clinic.heals("NobodyRecorded", &contract).await?;
 
     orphans(&clinic, &contract, &cow).await?;
+    // Without a record and without its binding, nothing would tell that the namespace is a contract's.
+    let recorded = json!({"metadata": {"annotations": {"backend.kube-bind.io/bound-by": "namespace:default"}}});
+    object::merge_patch(&namespaces, &contract, &recorded, false).await?;
     let binding = object::api(admin, &kube_bind("ClusterBinding"), Some(&contract));
     object::delete(&binding, "cluster").await?;
     clinic.heals("ContractWithoutBinding", &contract).await?;
