@@ -19,7 +19,7 @@ const KINDS: [(&str, &[&str], &[&str]); 6] = [
     ),
     (
         "ClusterBinding",
-        &["controllers/cluster_binding.rs"],
+        &["consumer/heartbeat.rs"],
         &["ProviderSecretNotFound", "ProviderSecretInvalid", "ParseError"],
     ),
     (

@@ -3,6 +3,7 @@
 pub mod bound_schema;
 pub mod contract;
 pub mod external;
+pub mod heartbeat;
 pub mod host_alias;
 pub mod kubeconfig;
 pub mod names;

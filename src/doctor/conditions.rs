@@ -1,11 +1,13 @@
 //! What is said on the objects themselves: by the backend, and by the konnectors of consumers.
 
+use jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use super::finding::{Finding, Object, Severity};
 use super::look::Look;
 use crate::api::conditions::{Condition, ConditionStatus, HEALTHY, READY};
 use crate::api::v1alpha2::Phase;
+use crate::consumer::heartbeat::healthy;
 use crate::runtime::fleet::Cluster;
 
 /// What is wrong with the claims is found in the binding itself.
@@ -22,10 +24,16 @@ pub(super) fn findings(look: &Look, cluster: &Cluster) -> Vec<Finding> {
         all.extend(wrong.map(|condition| finding(look, cluster, of.clone(), condition)));
     }
     for object in kinds.cluster_bindings.list(cluster) {
-        let said = object.status.as_ref().map_or(&[][..], |status| &status.conditions);
+        let status = object.status.clone().unwrap_or_default();
         let namespace = object.namespace().unwrap_or_default();
         let of = Object::of(cluster, "ClusterBinding", &namespace, &object.name_any());
-        all.extend(false_ones(said).map(|one| finding(look, cluster, of.clone(), one)));
+        // No backend need be running, so what it would say of the heartbeat is found here.
+        let now = Timestamp::now();
+        let since = status.last_heartbeat_time.as_ref().map(|time| time.0.min(now));
+        let (healthy, _) = healthy(&status, since, now);
+        let others = status.conditions.iter().filter(|one| one.type_ != HEALTHY);
+        let all_said: Vec<Condition> = others.cloned().chain([healthy]).collect();
+        all.extend(false_ones(&all_said).map(|one| finding(look, cluster, of.clone(), one)));
     }
     for object in kinds.exports.list(cluster) {
         let said = object.status.as_ref().map_or(&[][..], |status| &status.conditions);

@@ -312,7 +312,7 @@ async fn orphans(clinic: &Clinic, contract: &str, cow: &Use) -> Result<()> {
 
 /// A consumer that is silent, a request that failed, and an object in the way.
 async fn said() -> Result<()> {
-    let (_provider, clinic, bound, _cow) = settled("doctor-said").await?;
+    let (mut provider, clinic, bound, _cow) = settled("doctor-said").await?;
     let admin = &clinic.admin;
     let contract = bound.consumer.namespace().to_owned();
     let cowboys = Exported::of(GROUP, Scope::Namespaced);
@@ -332,6 +332,8 @@ async fn said() -> Result<()> {
     object::create(admin, &kind, Some("default"), request).await?;
     clinic.heals("TemplateNotFound", "nothing").await?;
 
+    // Who does not run says nothing of the heartbeats of others.
+    provider.backend.stop().await?;
     let bindings = object::api(admin, &kube_bind("ClusterBinding"), Some(&contract));
     let silent = json!({"status": {
         "lastHeartbeatTime": "2020-01-01T00:00:00Z", "heartbeatInterval": "1s",

@@ -31,6 +31,8 @@ pub(super) fn tests() -> Vec<Test> {
             withdrawn().boxed()
         }),
         ("offers::a_workspace_that_unbinds_the_api_keeps_nothing_of_ours", || unbound().boxed()),
+        ("offers::what_v0_8_1_generated_is_taken_over_and_not_made_anew", || taken_over().boxed()),
+        ("offers::a_workspace_with_offers_can_be_deleted", || deleted().boxed()),
     ]
 }
 
@@ -159,4 +161,73 @@ async fn unbound() -> Result<()> {
 
     place.provider.bind(&place.workspace, Claims::All).await?;
     place.template(TEMPLATE, &["cowboys"]).await.map(drop)
+}
+
+/// v0.8.1 leaves the same objects without the marks of this backend, and rights that are wider.
+async fn taken_over() -> Result<()> {
+    let mut place = Place::new("offers-taken").await?;
+    place.bind().await?;
+    let template = place.template(TEMPLATE, &["cowboys"]).await?;
+    let copy = place.exported(COWBOYS).await?;
+    place.provider.backend.stop().await?;
+
+    let managed = json!({"backend.kube-bind.io/managed": null});
+    let unmarked = json!({"metadata": {"labels": managed}});
+    object::merge_patch(&place.templates(), TEMPLATE, &unmarked, false).await?;
+    let unmarked = json!({"metadata": {"labels": managed, "annotations": {
+        "apibindingtemplate.kube-bind.io/owner-binding": null,
+        "backend.kube-bind.io/source": null,
+        "backend.kube-bind.io/scope": null,
+        "backend.kube-bind.io/served-versions": null,
+    }}});
+    object::merge_patch(&place.schemas(), COWBOYS, &unmarked, false).await?;
+    let api = place.schemas();
+    object::delete(&api, "today.sheriffs.wildwest.dev").await?;
+    for kind in ["ClusterRole", "ClusterRoleBinding"] {
+        let mut wide = json!({"metadata": {"labels": managed, "ownerReferences": null}});
+        if kind == "ClusterRole" {
+            wide["rules"] = json!([
+                {"nonResourceURLs": ["/"], "verbs": ["access"]},
+                {"apiGroups": ["apis.kcp.io"], "resources": ["apibindings"],
+                 "verbs": ["get", "list", "watch"]},
+            ]);
+        } else {
+            wide["subjects"] = json!([{
+                "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "kcp-admin",
+            }]);
+        }
+        object::merge_patch(&place.api(&rbac(kind)), READER, &wide, false).await?;
+    }
+
+    place.provider.backend.restart().await?;
+    // This one cannot be read without the role.
+    place.exported("today.sheriffs.wildwest.dev").await?;
+    let is_marked = |object: &kube::api::DynamicObject| {
+        let labels = object.metadata.labels.clone().unwrap_or_default();
+        if labels.contains_key("backend.kube-bind.io/managed") {
+            Ok(())
+        } else {
+            Err(format!("{labels:?}"))
+        }
+    };
+    let now = place.until(place.templates(), TEMPLATE, "the mark", is_marked).await?;
+    ensure!(now.metadata.uid == template.metadata.uid, "the template was made anew");
+    let now = place.until(place.schemas(), COWBOYS, "the mark", is_marked).await?;
+    ensure!(now.metadata.uid == copy.metadata.uid, "the copy was made anew");
+    let roles = place.api(&rbac("ClusterRole"));
+    let role = place.until(roles, READER, "the mark", is_marked).await?;
+    ensure!(role.data["rules"][1]["verbs"] == json!(["get"]), "{}", role.data["rules"]);
+    Ok(())
+}
+
+async fn deleted() -> Result<()> {
+    let place = Place::new("offers-deleted").await?;
+    place.bind().await?;
+    place.template(TEMPLATE, &["cowboys"]).await?;
+    place.exported(COWBOYS).await?;
+    let kcp = &place.provider.kcp;
+    kcp.delete_workspace(&place.workspace).await?;
+    let kind = object::resource("tenancy.kcp.io", "v1alpha1", "Workspace", "workspaces");
+    let workspaces = object::api(&kcp.client("root").await?, &kind, None);
+    object::wait_gone(&workspaces, place.workspace.path.trim_start_matches("root:")).await
 }

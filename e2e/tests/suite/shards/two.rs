@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use e2e::backend::Backend;
 use e2e::binding::{self, Request};
+use e2e::driver::Settings;
 use e2e::kcp::{Claims, Workspace};
 use e2e::object::{self, kube_bind, rbac, resource};
 use e2e::provider::{self, EXPORT, Provider};
-use e2e::service::Source;
+use e2e::service::{Exported, GROUP, Offer, Scope, Source};
 use e2e::shards::{Shard, Shards, USER};
 use e2e::wait::{SOON, eventually};
 use e2e::{dirs, stack};
@@ -32,6 +33,10 @@ pub(super) fn tests() -> Vec<Test> {
         ("shards::workspaces_on_two_shards_are_engaged_soon_and_binds_work_on_both", || {
             both().boxed()
         }),
+        (
+            "shards::what_is_bound_is_offered_on_both_and_consumers_go_through_the_front_proxy",
+            || offered().boxed(),
+        ),
         (
             "shards::a_shard_that_is_killed_stops_its_own_workspaces_only_and_they_keep_every_object",
             || one_killed().boxed(),
@@ -145,6 +150,35 @@ async fn both() -> Result<()> {
         nothing_deleted(&kcp.audit(Shard::Second), &[&workspace])?;
     }
     nothing_deleted(&kcp.audit(Shard::Root), &[&first])
+}
+
+/// The schema of an API is read through the shard of each workspace, and no flag says where consumers reach kcp.
+async fn offered() -> Result<()> {
+    let kcp = stack::shards().await?;
+    let _turn = kcp.turn().await?;
+    let source = Source::Bindings.flag().to_owned();
+    let provider = start(&kcp, "offered", &[source]).await?;
+    let offer = Offer::wild_west(&kcp, "root").await?;
+    for shard in [Shard::Root, Shard::Second] {
+        let name = stack::unique("offered");
+        let workspace = kcp.create_workspace_in(shard.region(), "root", &name).await?;
+        provider.bind(&workspace, Claims::All).await?;
+        offer.serve(&kcp, &workspace).await?;
+        let admin = kcp.direct(shard, &workspace.cluster).await?;
+        let template = "wildwest.dev-namespaced";
+        let templates = object::api(&admin, &kube_bind("APIServiceExportTemplate"), None);
+        let what = format!("template {template} in {}", workspace.path);
+        let made = object::wait_for(&templates, template, &what, SOON, |_| Ok(())).await;
+        made.map_err(|error| provider.backend.fail(error))?;
+        let request = Request { template: Some(template), ..Request::new("offered", "offered") };
+        let bound = binding::bind(&admin, &request).await?;
+        let server = bound.consumer.server();
+        ensure!(server == format!("{}/clusters/{}", kcp.url(), workspace.cluster), "{server}");
+        let cowboys = Exported::of(GROUP, Scope::Namespaced);
+        let cow = bound.consumer.take_up("cow", Settings::APART, &cowboys, &[]).await?;
+        cow.service_namespace("wild-west").await?;
+    }
+    Ok(())
 }
 
 async fn one_killed() -> Result<()> {
