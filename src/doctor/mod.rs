@@ -53,7 +53,7 @@ pub async fn run(config: Config, format: Format) -> Result<Verdict, Error> {
 pub async fn workspaces(config: Config, format: Format) -> Result<(), Error> {
     let look = Look::at(config).await?;
     let rows: Vec<workspaces::Row> =
-        look.clusters.iter().map(|cluster| workspaces::row(&look.kinds, cluster)).collect();
+        look.clusters.iter().map(|cluster| workspaces::workspace(&look.kinds, cluster)).collect();
     look.end().await;
     let text = match format {
         Format::Text => workspaces::table(&rows),

@@ -33,7 +33,7 @@ pub(super) struct Row {
 }
 
 /// What is served of a cluster.
-pub(super) fn row(kinds: &Kinds, cluster: &Cluster) -> Row {
+pub(super) fn workspace(kinds: &Kinds, cluster: &Cluster) -> Row {
     let bindings = kinds.api_bindings.list(cluster);
     let consumers = kinds.cluster_bindings.list(cluster);
     let is_alive = |binding: &&std::sync::Arc<crate::api::v1alpha2::ClusterBinding>| {
