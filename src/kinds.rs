@@ -25,6 +25,7 @@ use crate::api::v1alpha2::{
     BindableResourcesRequest, BoundSchema, Cluster, ClusterBinding, Collection,
 };
 use crate::consumer::contract::Contract;
+use crate::runtime::error::CallError;
 use crate::runtime::fleet::{Cluster as Engaged, Source};
 use crate::runtime::kind::Kind;
 use crate::runtime::metrics::Metrics;
@@ -230,6 +231,21 @@ impl Kinds {
         let object = self.namespaces.get(cluster, "", namespace)?;
         let binding = self.cluster_bindings.get(cluster, namespace, keys::CLUSTER_BINDING);
         Contract::of(&object.metadata, binding.as_deref())
+    }
+
+    /// Likewise from the server, for whoever would tell somebody that there is none. The kinds of a workspace that comes,
+    /// or comes by another endpoint, are seen one after the other.
+    pub async fn contract_live(
+        &self,
+        cluster: &Engaged,
+        namespace: &str,
+    ) -> Result<Option<Contract>, CallError> {
+        let Some(object) = self.namespaces.get_live(cluster, "", namespace).await? else {
+            return Ok(None);
+        };
+        let binding =
+            self.cluster_bindings.get_live(cluster, namespace, keys::CLUSTER_BINDING).await?;
+        Ok(Contract::of(&object.metadata, binding.as_ref()))
     }
 
     /// Whether a contract namespace is there without its `ClusterBinding`: all of our objects in it may

@@ -140,6 +140,9 @@ pub(super) enum Error {
          namespace that the kubeconfig of the consumer names"
     )]
     NoContract,
+    /// It is somebody's, which is not seen yet.
+    #[error("the contract namespace is not seen yet")]
+    Unseen,
 }
 
 impl Error {
@@ -154,6 +157,7 @@ impl Error {
             Self::Rights(err) => err.reason(),
             Self::Refused(refusal) => refusal.reason(),
             Self::NoContract => "NoContractNamespace",
+            Self::Unseen => return None,
         })
     }
 
@@ -163,6 +167,7 @@ impl Error {
             Self::Rights(err) => err.retry(),
             Self::Refused(Refusal::Deleting(_)) => Retry::Transient,
             Self::Refused(_) | Self::NoContract => Retry::Denied,
+            Self::Unseen => Retry::Conflict,
         }
     }
 }
@@ -190,7 +195,11 @@ impl Reconciler for Controller {
         }
         let result = match contract {
             Some(contract) => self.provide(cluster, &contract, &object).await,
-            None => Err(Error::NoContract),
+            None => Err(match self.kinds.contract_live(cluster, &key.namespace).await {
+                Ok(Some(_)) => Error::Unseen,
+                Ok(None) => Error::NoContract,
+                Err(err) => err.into(),
+            }),
         };
         let said = match &result {
             Ok(name) => plan::provided(&object, name, Timestamp::now()),

@@ -318,6 +318,18 @@ async fn missing_rights() -> Result<()> {
     let api = object::api(&admin, &bindings, None);
     let mut binding = api.get("kube-bind-backend").await?;
     api.delete("kube-bind-backend", &kube::api::DeleteParams::default()).await?;
+    let text = std::fs::read_to_string(dirs::run()?.join(format!("{name}.kubeconfig")))?;
+    let credential = client::from_kubeconfig(&text, "e2e").await?;
+    let slices =
+        resource("apis.kcp.io", "v1alpha1", "APIExportEndpointSlice", "apiexportendpointslices");
+    let slices = object::api(&credential, &slices, None);
+    eventually("kcp to know that the binding is gone", SOON, async || {
+        match slices.list(&kube::api::ListParams::default()).await {
+            Err(kube::Error::Api(status)) if status.code == 403 => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await?;
     let backend = Backend::launch(&name, flags).await?;
     said_once(&backend, "may not read APIExportEndpointSlice").await?;
     binding.metadata.resource_version = None;

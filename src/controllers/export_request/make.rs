@@ -35,7 +35,10 @@ impl Controller {
         request: &ApiServiceExportRequest,
     ) -> Result<(), Error> {
         let name = ExportName::new(&key.namespace, &key.name);
-        let contract = self.kinds.contract(cluster, &key.namespace).ok_or(Error::NoContract)?;
+        let Some(contract) = self.kinds.contract(cluster, &key.namespace) else {
+            let live = self.kinds.contract_live(cluster, &key.namespace).await?;
+            return Err(live.map_or(Error::NoContract, |_| Error::Unseen));
+        };
         if contract.deleting {
             return Err(Error::Deleting("the contract namespace"));
         }
@@ -105,7 +108,7 @@ impl Controller {
         request: &ApiServiceExportRequest,
     ) -> Result<(), Error> {
         let kind = &self.kinds.namespaces;
-        let known = kind.get(cluster, "", &contract.namespace).ok_or(Error::NoContract)?;
+        let known = kind.get(cluster, "", &contract.namespace).ok_or(Error::Unseen)?;
         let templates = plan::bound_templates(&known.metadata)
             .into_iter()
             .flatten()

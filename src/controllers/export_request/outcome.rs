@@ -70,6 +70,9 @@ pub(in crate::controllers) enum Error {
          that the kubeconfig of the consumer names"
     )]
     NoContract,
+    /// It is in the right place, which is not seen yet.
+    #[error("the contract namespace is not seen yet")]
+    Unseen,
     /// Something is on its way out.
     #[error("{0} is being deleted; the request goes on when it is gone")]
     Deleting(&'static str),
@@ -161,6 +164,7 @@ impl Error {
             Self::ForeignSchema(_) => (EXPORTS_READY, "ForeignBoundSchema", false),
             Self::Busy { .. } => (EXPORTS_READY, BUSY, false),
             Self::Shared => (EXPORTS_READY, SHARED, false),
+            Self::Unseen => return None,
             Self::Rights(err) if err.retry() == Retry::Conflict => return None,
             Self::Rights(err) => (EXPORTS_READY, err.reason(), false),
             Self::Call(err) if err.retry() == Retry::Conflict => return None,
@@ -185,6 +189,7 @@ impl Error {
         match self {
             Self::Rights(err) => err.retry(),
             Self::Call(err) | Self::SchemaRefused(err) => err.retry(),
+            Self::Unseen => Retry::Conflict,
             Self::Deleting(_) | Self::SchemaVanished(_) => Retry::Transient,
             // Someone has to act; the event that says so wakes the request.
             _ => Retry::Denied,

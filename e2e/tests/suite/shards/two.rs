@@ -289,10 +289,8 @@ async fn home_down() -> Result<()> {
         ensure!(again.kubeconfig == kept.kubeconfig, "the restart changed a credential");
         let new = binding::bind(&other_admin, &Request::new("during", "during")).await?;
         new.consumer.heartbeat().await?;
-        ensure!(
-            new.consumer.server().starts_with(Shard::Second.url()),
-            "not through its own shard"
-        );
+        let expected = format!("{}/clusters/{}", kcp.url(), other.cluster);
+        ensure!(new.consumer.server() == expected, "{}", new.consumer.server());
         anyhow::Ok(())
     };
     during.await.map_err(|error| backend.fail(format!("{error:#}")))?;
