@@ -4,10 +4,12 @@
 //! (Secrets, roles) are watched by our label only. Of Secrets no content is cached but the token of
 //! a service account: for the rest a digest tells whether it is what we would write.
 
+mod pool;
 pub mod sources;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::mem::take;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -18,7 +20,7 @@ use kube::Resource;
 use kube::core::{NamespaceResourceScope, PartialObjectMeta};
 use secrecy::SecretString;
 
-use crate::api::kcp::ApiBinding;
+use crate::api::kcp::{AcceptableClaim, ApiBinding, BoundResource, PermissionClaim};
 use crate::api::keys;
 use crate::api::v1alpha2::{
     ApiServiceExport, ApiServiceExportRequest, ApiServiceExportTemplate, ApiServiceNamespace,
@@ -31,6 +33,7 @@ use crate::runtime::kind::Kind;
 use crate::runtime::metrics::Metrics;
 use crate::runtime::watch::Watched;
 
+use self::pool::Pool;
 use self::sources::{SourceKind, Sources};
 
 /// The label selector of everything that we made.
@@ -113,9 +116,17 @@ fn bare_request(mut request: ApiServiceExportRequest) -> ApiServiceExportRequest
     request
 }
 
-/// Of what a workspace has bound, the observations of kcp are most and read by nobody.
+static ACCEPTED: Pool<AcceptableClaim> = Pool::new();
+static CLAIMED: Pool<PermissionClaim> = Pool::new();
+static BOUND: Pool<BoundResource> = Pool::new();
+
+/// Of what a workspace has bound, the observations of kcp are read by nobody, and the rest is mostly as in all others.
 fn bare_api_binding(mut binding: ApiBinding) -> ApiBinding {
+    let spec = &mut binding.spec;
+    spec.permission_claims = ACCEPTED.share(take(&mut spec.permission_claims));
     if let Some(status) = &mut binding.status {
+        status.export_permission_claims = CLAIMED.share(take(&mut status.export_permission_claims));
+        status.bound_resources = BOUND.share(take(&mut status.bound_resources));
         status.applied_permission_claims = Vec::new();
         status.conditions = Vec::new();
     }

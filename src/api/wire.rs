@@ -1,6 +1,7 @@
 //! Helpers that make decoding as lenient as Go's `encoding/json`.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Deserializer};
@@ -43,6 +44,11 @@ pub(crate) fn is_zero(value: &i32) -> bool {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 pub(crate) fn is_false(value: &bool) -> bool {
     !*value
+}
+
+/// True for the list that Go omits.
+pub(crate) fn is_empty<T>(list: &Arc<[T]>) -> bool {
+    list.is_empty()
 }
 
 /// Defines a string enum that keeps values it does not know.

@@ -1,6 +1,7 @@
 //! `APIBinding`: which export a workspace uses and which claims it accepted.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use kube::CustomResource;
 use serde::{Deserialize, Serialize};
@@ -32,9 +33,9 @@ pub struct ApiBindingSpec {
     #[serde(
         default,
         deserialize_with = "crate::api::wire::or_default",
-        skip_serializing_if = "Vec::is_empty"
+        skip_serializing_if = "crate::api::wire::is_empty"
     )]
-    pub permission_claims: Vec<AcceptableClaim>,
+    pub permission_claims: Arc<[AcceptableClaim]>,
 }
 
 impl ApiBinding {
@@ -53,7 +54,7 @@ impl ApiBinding {
     /// Whether the export makes a claim, whatever the workspace thinks of it.
     #[must_use]
     pub fn is_asked(&self, claim: &Claim) -> bool {
-        let asked = self.status.as_ref().map_or(&[][..], |s| &s.export_permission_claims);
+        let asked = self.status.as_ref().map_or(&[][..], |s| &*s.export_permission_claims);
         asked.iter().any(|one| one.group == claim.group && one.resource == claim.resource)
     }
 
@@ -93,7 +94,7 @@ pub struct BindingReference {
 }
 
 /// A claim and what the workspace thinks of it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct AcceptableClaim {
     /// The claim and its selector.
     #[serde(flatten)]
@@ -111,7 +112,7 @@ impl AcceptableClaim {
 }
 
 /// A claim restricted to some objects.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ScopedClaim {
     /// The claim.
     #[serde(flatten)]
@@ -122,7 +123,7 @@ pub struct ScopedClaim {
 }
 
 /// Access to a resource of another API group.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PermissionClaim {
     /// API group; empty for core.
@@ -147,7 +148,7 @@ pub struct PermissionClaim {
 }
 
 /// Objects that a claim covers.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ClaimSelector {
     /// All of them.
@@ -177,9 +178,9 @@ pub struct ApiBindingStatus {
     #[serde(
         default,
         deserialize_with = "crate::api::wire::or_default",
-        skip_serializing_if = "Vec::is_empty"
+        skip_serializing_if = "crate::api::wire::is_empty"
     )]
-    pub bound_resources: Vec<BoundResource>,
+    pub bound_resources: Arc<[BoundResource]>,
     /// `Binding` or [`PHASE_BOUND`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<String>,
@@ -194,9 +195,9 @@ pub struct ApiBindingStatus {
     #[serde(
         default,
         deserialize_with = "crate::api::wire::or_default",
-        skip_serializing_if = "Vec::is_empty"
+        skip_serializing_if = "crate::api::wire::is_empty"
     )]
-    pub export_permission_claims: Vec<PermissionClaim>,
+    pub export_permission_claims: Arc<[PermissionClaim]>,
     /// Observations of kcp.
     #[serde(
         default,
@@ -207,7 +208,7 @@ pub struct ApiBindingStatus {
 }
 
 /// A resource that a workspace got from an export.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BoundResource {
     /// API group.
@@ -227,7 +228,7 @@ pub struct BoundResource {
 }
 
 /// The schema of a bound resource.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BoundResourceSchema {
     /// Name of the [`ApiResourceSchema`] in the export's workspace.

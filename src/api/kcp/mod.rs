@@ -61,7 +61,7 @@ mod tests {
             claim: ScopedClaim { claim, selector },
             state: CLAIM_ACCEPTED.into(),
         };
-        assert_eq!(binding.spec.permission_claims, [expected]);
+        assert_eq!(binding.spec.permission_claims, [expected].into());
         let status = binding.status.unwrap();
         assert_eq!(status.api_export_cluster_name.as_deref(), Some("abc"));
         assert_eq!(status.bound_resources[0].schema.identity_hash, "h");
