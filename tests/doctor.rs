@@ -1,4 +1,5 @@
-//! `docs/doctor.md` names each reason that `backend doctor` gives of its own, and no other.
+//! `docs/doctor.md` names each reason that `backend doctor` gives of its own, and no other, and each is provoked on real
+//! servers.
 
 #![allow(clippy::unwrap_used, reason = "tests may fail loudly, their helpers too")]
 
@@ -32,6 +33,20 @@ const KINDS: [&str; 9] = [
     "ApiServiceExportTemplate",
 ];
 
+/// The reasons in the table of the page.
+fn named() -> BTreeSet<String> {
+    let page = std::fs::read_to_string(root().join("docs/doctor.md")).unwrap();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
+    rows.filter_map(|row| row.split('`').next()).map(str::to_owned).collect()
+}
+
+#[test]
+fn each_reason_is_provoked_by_a_test_on_real_servers() {
+    let code = std::fs::read_to_string(root().join("e2e/tests/suite/doctor.rs")).unwrap();
+    let provoked = words(&code);
+    assert_eq!(named().difference(&provoked).collect::<Vec<_>>(), Vec::<&String>::new());
+}
+
 #[test]
 fn the_page_has_each_reason_and_no_other() {
     let mut given = BTreeSet::new();
@@ -41,9 +56,5 @@ fn the_page_has_each_reason_and_no_other() {
         given.extend(words(&code));
     }
     given.retain(|word| !KINDS.contains(&word.as_str()) && !word.starts_with("API"));
-    let page = std::fs::read_to_string(root().join("docs/doctor.md")).unwrap();
-    let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
-    let named: BTreeSet<String> =
-        rows.filter_map(|row| row.split('`').next()).map(str::to_owned).collect();
-    assert_eq!(named, given);
+    assert_eq!(named(), given);
 }

@@ -18,6 +18,7 @@ use e2e::wait::{SOON, eventually};
 use e2e::{dirs, stack, tools};
 use futures::FutureExt as _;
 use kube::Client;
+use kube::api::DeleteParams;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
@@ -249,7 +250,31 @@ async fn on_kcp() -> Result<()> {
     clinic.heals("ContractWithoutBinding", &contract).await?;
     let report = clinic.look().await?;
     ensure!(report.reasons().is_empty(), "{:#?}", report.findings);
-    Ok(())
+    leaving(&clinic).await
+}
+
+/// The workspace gives up the API; what it does not let go of yet is nothing that somebody has to repair.
+async fn leaving(clinic: &Clinic) -> Result<()> {
+    let bindings = object::api(&clinic.admin, &kcp_apis("APIBinding"), None);
+    let held = "example.org/held".to_owned();
+    let mut finalizers = bindings.get(EXPORT).await?.metadata.finalizers.unwrap_or_default();
+    finalizers.push(held.clone());
+    let patch = json!({"metadata": {"finalizers": finalizers}});
+    object::merge_patch(&bindings, EXPORT, &patch, false).await?;
+    bindings.delete(EXPORT, &DeleteParams::default()).await?;
+    eventually("Leaving, and nothing to do", SOON, async || {
+        let report = clinic.look().await?;
+        let finding = report.find("Leaving", EXPORT).context("not found")?;
+        let quiet = finding["severity"] == "info" && finding.get("repair").is_none();
+        ensure!(quiet && report.code == Some(0), "{:?}: {:#?}", report.code, report.findings);
+        anyhow::Ok(())
+    })
+    .await?;
+    let mut finalizers = bindings.get(EXPORT).await?.metadata.finalizers.unwrap_or_default();
+    finalizers.retain(|one| *one != held);
+    let patch = json!({"metadata": {"finalizers": finalizers}});
+    object::merge_patch(&bindings, EXPORT, &patch, false).await?;
+    object::wait_gone(&bindings, EXPORT).await
 }
 
 /// What v0.8.1 leaves.
