@@ -54,6 +54,12 @@ pub fn kcp_apis(kind: &str) -> ApiResource {
     resource("apis.kcp.io", "v1alpha2", kind, &format!("{}s", kind.to_lowercase()))
 }
 
+/// The kind of kcp's schemas, which has a version of its own.
+#[must_use]
+pub fn schemas() -> ApiResource {
+    resource("apis.kcp.io", "v1alpha1", "APIResourceSchema", "apiresourceschemas")
+}
+
 /// The kind of CRDs.
 #[must_use]
 pub fn crd() -> ApiResource {

@@ -265,7 +265,7 @@ impl Offer {
                 "schema": schema["metadata"]["name"],
                 "storage": {"crd": {}},
             }));
-            object::create(&client, &schemas(), None, schema).await?;
+            object::create(&client, &object::schemas(), None, schema).await?;
         }
         let group = crds.first().and_then(|crd| crd["spec"]["group"].as_str());
         let export = group.context("an APIExport needs a resource")?.to_owned();
@@ -286,7 +286,7 @@ impl Offer {
                 "schema": schema["metadata"]["name"],
                 "storage": {"crd": {}},
             }));
-            object::create_once(&client, &schemas(), None, schema).await?;
+            object::create_once(&client, &object::schemas(), None, schema).await?;
         }
         let exports = object::api(&client, &kcp_apis("APIExport"), None);
         let patch = json!({"spec": {"resources": entries}});
@@ -316,14 +316,10 @@ impl Offer {
         let client = kcp.client(&workspace.cluster).await?;
         for crd in &self.crds {
             let copy = api_resource_schema(crd, PREFIX, true);
-            object::create_once(&client, &schemas(), None, copy).await?;
+            object::create_once(&client, &object::schemas(), None, copy).await?;
         }
         Ok(())
     }
-}
-
-fn schemas() -> ApiResource {
-    resource("apis.kcp.io", "v1alpha1", "APIResourceSchema", "apiresourceschemas")
 }
 
 #[cfg(test)]

@@ -98,7 +98,7 @@ async fn a_binding_is_bound_with_its_claims() -> Result<()> {
             "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"type": "object"}}],
         },
     });
-    let schemas = resource("apis.kcp.io", "v1alpha1", "APIResourceSchema", "apiresourceschemas");
+    let schemas = object::schemas();
     object::create(&client, &schemas, None, schema).await?;
     let export = json!({
         "metadata": {"name": "example.org"},
@@ -142,8 +142,7 @@ async fn an_api_is_served() -> Result<()> {
             offer.serve(&kcp, &tenant).await?;
             offer.copy_schemas(&kcp, &tenant).await?;
             let labelled = ListParams::default().labels("kube-bind.io/exported=true");
-            let schemas =
-                resource("apis.kcp.io", "v1alpha1", "APIResourceSchema", "apiresourceschemas");
+            let schemas = object::schemas();
             let copies = object::api(&client, &schemas, None).list(&labelled).await?;
             let names: Vec<_> =
                 copies.items.iter().map(|copy| &copy.data["spec"]["names"]).collect();

@@ -125,7 +125,7 @@ async fn upgrade() -> Result<()> {
     let provider = Provider::start("upgraded", PLATFORM).await?;
     let tenant = provider.tenant("upgraded", Claims::All).await?;
     let admin = provider.kcp.client(&provider.export.cluster).await?;
-    let schemas = resource("apis.kcp.io", "v1alpha1", "APIResourceSchema", "apiresourceschemas");
+    let schemas = object::schemas();
     let exports = object::api(&admin, &kcp_apis("APIExport"), None);
     let tenant_admin = provider.kcp.client(&tenant.cluster).await?;
     let collections = object::api(&tenant_admin, &kube_bind("Collection"), None);
@@ -213,11 +213,7 @@ async fn credential() -> Result<()> {
     for (whose, client, kind) in [
         ("home", &home, core("Secret")),
         ("home", &home, core("Namespace")),
-        (
-            "home",
-            &home,
-            resource("apis.kcp.io", "v1alpha1", "APIResourceSchema", "apiresourceschemas"),
-        ),
+        ("home", &home, object::schemas()),
         ("tenant", &tenant, core("Secret")),
         ("tenant", &tenant, kube_bind("Cluster")),
         ("root", &root, workspaces.clone()),

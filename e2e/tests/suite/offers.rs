@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::kcp::{Claims, Workspace};
-use e2e::object::{self, kcp_apis, kube_bind, rbac, resource};
+use e2e::object::{self, kcp_apis, kube_bind, rbac};
 use e2e::provider::{PLATFORM, Provider};
 use e2e::service::{self, Exported, GROUP, Offer, Scope};
 use e2e::wait::SOON;
@@ -70,7 +70,7 @@ impl Place {
     }
 
     fn schemas(&self) -> Api<DynamicObject> {
-        self.api(&schemas())
+        self.api(&object::schemas())
     }
 
     /// Waits until an object is as it should be.
@@ -144,10 +144,6 @@ impl Place {
     }
 }
 
-fn schemas() -> ApiResource {
-    resource("apis.kcp.io", "v1alpha1", "APIResourceSchema", "apiresourceschemas")
-}
-
 /// What of an object is the backend's, without what the server adds.
 fn core_of(object: &DynamicObject) -> Value {
     let keep = |map: &Option<BTreeMap<String, String>>| -> BTreeMap<String, String> {
@@ -189,7 +185,7 @@ async fn followed() -> Result<()> {
     let copy = place.exported("today.cowboys.wildwest.dev").await?;
     let original = object::api(
         &place.provider.kcp.client(&place.offer.workspace.cluster).await?,
-        &schemas(),
+        &object::schemas(),
         None,
     );
     let original = original.get("today.cowboys.wildwest.dev").await?;
@@ -231,7 +227,7 @@ async fn followed() -> Result<()> {
         place.gone(&kube_bind("APIServiceExportTemplate"), name).await?;
     }
     for name in ["today.cowboys.wildwest.dev", "today.sheriffs.wildwest.dev"] {
-        place.gone(&schemas(), name).await?;
+        place.gone(&object::schemas(), name).await?;
     }
     for kind in ["ClusterRole", "ClusterRoleBinding"] {
         place.gone(&rbac(kind), READER).await?;
@@ -283,7 +279,7 @@ async fn replaced() -> Result<()> {
     let wanted = [(&cowboys, "tomorrow"), (&sheriffs, "today")];
     place.offer.exports(&place.provider.kcp, &wanted).await?;
     place.exported("tomorrow.cowboys.wildwest.dev").await?;
-    place.gone(&schemas(), "today.cowboys.wildwest.dev").await?;
+    place.gone(&object::schemas(), "today.cowboys.wildwest.dev").await?;
     place.schemas().get("today.sheriffs.wildwest.dev").await?;
     place.template("wildwest.dev-namespaced", &["cowboys"]).await.map(drop)
 }

@@ -79,17 +79,18 @@ impl Report {
         }
     }
 
-    /// Resident memory now.
+    /// Resident memory now, in MiB.
     pub(crate) fn add_memory(
         &mut self,
         key: &str,
         what: &str,
         backend: &Backend,
         budget: f64,
-    ) -> Result<()> {
+    ) -> Result<f64> {
         let bytes = usize::try_from(backend.resident_bytes()?)?;
-        self.add(key, what, amount(bytes) / 1024.0 / 1024.0, "MiB", Some(budget));
-        Ok(())
+        let memory = amount(bytes) / 1024.0 / 1024.0;
+        self.add(key, what, memory, "MiB", Some(budget));
+        Ok(memory)
     }
 
     pub(crate) fn markdown(&self) -> String {

@@ -12,7 +12,7 @@ use e2e::provider::{EXPORT, Provider};
 use e2e::service::{self, Exported, GROUP, Source};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use kube::Client;
-use kube::api::DynamicObject;
+use kube::api::{Api, DynamicObject};
 use kube::runtime::watcher;
 use serde_json::json;
 use tokio::sync::watch;
@@ -64,8 +64,10 @@ fn key(namespace: &str, name: &str) -> String {
 
 impl Board {
     /// Watches a kind; `done` tells which objects have come to their end.
-    async fn open(client: &Client, kind: &str, done: fn(&DynamicObject) -> bool) -> Result<Self> {
-        let api = object::api(client, &kube_bind(kind), None);
+    pub(crate) async fn open(
+        api: Api<DynamicObject>,
+        done: fn(&DynamicObject) -> bool,
+    ) -> Result<Self> {
         let (write, seen) = watch::channel(HashMap::new());
         let (ready, mut listed) = watch::channel(false);
         let events = watcher(api, watcher::Config::default());
@@ -110,6 +112,17 @@ impl Board {
         let (at, object) = found.get(&key).context("it was there")?;
         Ok((at.saturating_duration_since(since), object.clone()))
     }
+
+    /// Waits until any object has come to its end.
+    pub(crate) async fn first(&self, since: Instant) -> Result<Duration> {
+        let mut seen = self.seen.clone();
+        let wait = seen.wait_for(|seen| !seen.is_empty());
+        let found = tokio::time::timeout(DEADLINE, wait)
+            .await
+            .with_context(|| format!("nothing came to an end within {DEADLINE:?}"))??;
+        let at = found.values().map(|(at, _)| *at).min().context("there was one")?;
+        Ok(at.saturating_duration_since(since))
+    }
 }
 
 fn has_ended(object: &DynamicObject) -> bool {
@@ -130,12 +143,15 @@ impl Setting {
     }
 
     pub(crate) fn flags(self) -> [&'static str; 5] {
-        let scope = match self {
+        let (source, prefix) = (Source::Schemas.flag(), "--namespace-prefix=kube-bind-");
+        [self.scope(), "--isolation=Prefixed", source, prefix, service::BY_HAND]
+    }
+
+    pub(crate) fn scope(self) -> &'static str {
+        match self {
             Self::Cluster => "--consumer-scope=cluster",
             Self::Namespaced => "--consumer-scope=namespaced",
-        };
-        let (source, prefix) = (Source::Schemas.flag(), "--namespace-prefix=kube-bind-");
-        [scope, "--isolation=Prefixed", source, prefix, service::BY_HAND]
+        }
     }
 
     fn exported(self) -> Exported {
@@ -167,9 +183,10 @@ pub(crate) async fn serve(provider: &Provider, workspaces: Vec<Workspace>) -> Re
     let served = stream::iter(workspaces).map(|workspace| async move {
         provider.serve(&workspace, Source::Schemas).await?;
         let admin = provider.kcp.client(&workspace.cluster).await?;
-        let binds = Board::open(&admin, "BindableResourcesRequest", has_ended).await?;
-        let exports = Board::open(&admin, "APIServiceExportRequest", has_ended).await?;
-        let namespaces = Board::open(&admin, "APIServiceNamespace", has_namespace).await?;
+        let all = |kind: &str| object::api(&admin, &kube_bind(kind), None);
+        let binds = Board::open(all("BindableResourcesRequest"), has_ended).await?;
+        let exports = Board::open(all("APIServiceExportRequest"), has_ended).await?;
+        let namespaces = Board::open(all("APIServiceNamespace"), has_namespace).await?;
         anyhow::Ok(Place { workspace, admin, binds, exports, namespaces })
     });
     served.buffer_unordered(PARALLEL).try_collect().await

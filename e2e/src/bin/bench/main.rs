@@ -11,6 +11,7 @@ mod flood;
 mod floor;
 mod http;
 mod load;
+mod offers;
 mod restart;
 mod run;
 
@@ -40,6 +41,9 @@ struct Options {
     /// Instead: 500 binds at once in 20 workspaces, in quiet and while another workspace floods.
     #[arg(long)]
     flood: bool,
+    /// Instead: what workspaces bind is offered in them.
+    #[arg(long)]
+    offers: bool,
     /// Instead: the HTTP API.
     #[arg(long)]
     http: bool,
@@ -89,6 +93,9 @@ fn main() -> Result<()> {
 async fn measure(options: &Options) -> Result<Vec<Report>> {
     if options.flood {
         return Ok(vec![flood::measure().await?]);
+    }
+    if options.offers {
+        return Ok(vec![offers::measure(options).await?]);
     }
     if options.http {
         return Ok(vec![http::measure().await?]);

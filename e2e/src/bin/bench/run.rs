@@ -44,12 +44,7 @@ pub(crate) async fn measure(options: &Options, setting: Setting) -> Result<Repor
     let places = Arc::new(engage_all(&mut report, &meter, &provider, count).await?);
     let bound = bind_all(&mut report, &meter, &provider, &places, options, setting).await?;
 
-    let mark = meter.log.mark()?;
-    tokio::time::sleep(Duration::from_secs(options.idle)).await;
-    let idle = meter.log.requests(mark, &meter.ours)?;
-    let what = format!("requests in {} s of idling, without watches", options.idle);
-    report.add_requests("requests_idle", &what, &idle, 1, Some(0.0));
-
+    idle(&mut report, &meter, options.idle).await?;
     restart::measure(&mut report, &meter, &mut provider, count).await?;
     provider.backend.stop().await?;
     for way in [Way::Direct, Way::Virtual] {
@@ -58,6 +53,16 @@ pub(crate) async fn measure(options: &Options, setting: Setting) -> Result<Repor
     }
     kcp.kill().await?;
     Ok(report)
+}
+
+/// Counts requests while nobody does anything, for so many seconds.
+pub(crate) async fn idle(report: &mut Report, meter: &Meter, seconds: u64) -> Result<()> {
+    let mark = meter.log.mark()?;
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    let idle = meter.log.requests(mark, &meter.ours)?;
+    let what = format!("requests in {seconds} s of idling, without watches");
+    report.add_requests("requests_idle", &what, &idle, 1, Some(0.0));
+    Ok(())
 }
 
 /// `bound` is the time in which the backend had all consumers done.
@@ -103,7 +108,7 @@ async fn engage_all(
 }
 
 /// In MiB.
-fn memory_budget(workspaces: usize, consumers: usize) -> f64 {
+pub(crate) fn memory_budget(workspaces: usize, consumers: usize) -> f64 {
     30.0 + (30.0 * amount(workspaces) + 15.0 * amount(consumers)) / 1024.0
 }
 
@@ -131,7 +136,8 @@ async fn bind_all(
         }
     };
     report.add_requests("requests_consumer", what, &own, all, Some(allowed));
-    let what = "requests per workspace at its first consumer (ClusterRole kube-binder)";
+    let what =
+        "requests per workspace at its first consumer (ClusterRole kube-binder, published address)";
     report.add_requests("requests_first", what, &shared, places.len(), None);
     let used = (cpu_seconds(&provider.backend)? - cpu) * 1000.0 / amount(all.max(1));
     report.add("cpu_consumer", "CPU per consumer", used, "ms", Some(8.0));
@@ -154,8 +160,9 @@ fn add_times(report: &mut Report, taken: &[Taken], total: Duration) {
     report.add("time_all", "until all consumers are done", total.as_secs_f64(), "s", None);
 }
 
-/// What the first consumer of a workspace makes for all of them. Consumers that race for it look at it, too.
+/// What is made and read for the first consumer of a workspace, and serves all. Consumers that race for it look at it, too.
 fn is_shared(request: &Request) -> bool {
-    request.resource == "clusterroles.rbac.authorization.k8s.io"
-        && request.object.ends_with("/kube-binder")
+    request.resource == "logicalclusters.core.kcp.io"
+        || request.resource == "clusterroles.rbac.authorization.k8s.io"
+            && request.object.ends_with("/kube-binder")
 }

@@ -10,7 +10,7 @@ use e2e::snapshot;
 use futures::FutureExt as _;
 use serde_json::json;
 
-use super::{Place, READER, schemas};
+use super::{Place, READER};
 use crate::Test;
 
 const COWBOYS: &str = "today.cowboys.wildwest.dev";
@@ -59,12 +59,12 @@ async fn foreign_schema() -> Result<()> {
     let place = Place::new("offers-schema").await?;
     let cowboys = Exported::of(GROUP, Scope::Namespaced);
     let schema = service::api_resource_schema(&cowboys.crd(), "today", false);
-    object::create(&place.admin, &schemas(), None, schema).await?;
-    let theirs = snapshot::exact(&place.admin, &schemas(), None, COWBOYS).await?;
+    object::create(&place.admin, &object::schemas(), None, schema).await?;
+    let theirs = snapshot::exact(&place.admin, &object::schemas(), None, COWBOYS).await?;
     place.bind().await?;
     let message = place.said("ForeignSchema").await?;
     ensure!(message.contains(COWBOYS) && message.contains("delete it"), "{message}");
-    let now = snapshot::exact(&place.admin, &schemas(), None, COWBOYS).await?;
+    let now = snapshot::exact(&place.admin, &object::schemas(), None, COWBOYS).await?;
     ensure!(now == theirs, "it was touched: {now}");
 
     object::delete(&place.schemas(), COWBOYS).await?;
@@ -136,7 +136,7 @@ async fn withdrawn() -> Result<()> {
     place.healed().await?;
     place.unbind(GROUP).await?;
     place.gone(&kube_bind("APIServiceExportTemplate"), TEMPLATE).await?;
-    place.gone(&schemas(), COWBOYS).await
+    place.gone(&object::schemas(), COWBOYS).await
 }
 
 async fn unbound() -> Result<()> {
@@ -150,7 +150,7 @@ async fn unbound() -> Result<()> {
     place.unbind(EXPORT).await?;
     // Nobody of ours may act there any more: the owner takes what it owns along.
     for name in [COWBOYS, "today.sheriffs.wildwest.dev"] {
-        place.gone(&schemas(), name).await?;
+        place.gone(&object::schemas(), name).await?;
     }
     for kind in ["ClusterRole", "ClusterRoleBinding"] {
         place.gone(&rbac(kind), READER).await?;

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::manifest;
-use e2e::object::{self, resource};
+use e2e::object;
 use e2e::service::{self, Exported, Source, VERSION, request_spec, version};
 use kube::Client;
-use kube::api::{ApiResource, DeleteParams};
+use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
 use super::{Follower, NAME, SCHEMA, always, change, with_field};
@@ -111,17 +111,13 @@ pub(super) async fn webhook() -> Result<()> {
     outcome.await.map_err(|error| place.fail(&error))
 }
 
-fn api_resource_schemas() -> ApiResource {
-    resource("apis.kcp.io", "v1alpha1", "APIResourceSchema", "apiresourceschemas")
-}
-
 /// Makes a labelled schema of `cowboys` with one more field; gives the versions that a consumer gets.
 async fn offer(admin: &Client, exported: &Exported, prefix: &str, field: &str) -> Result<Value> {
     let mut crd = exported.crd();
     crd["spec"]["versions"] = json!([with_field(version(VERSION, true), field)]);
     let schema = service::api_resource_schema(&crd, prefix, true);
     let versions = schema["spec"]["versions"].clone();
-    object::create(admin, &api_resource_schemas(), None, schema).await?;
+    object::create(admin, &object::schemas(), None, schema).await?;
     Ok(versions)
 }
 
@@ -149,7 +145,7 @@ pub(super) async fn newest() -> Result<()> {
         let list = |versions: &Value| versions.as_array().cloned().unwrap_or_default();
         follower.follows(mark, &list(&second)).await.context("a newer schema")?;
         let mark = follower.watches.mark();
-        let schemas = object::api(admin, &api_resource_schemas(), None);
+        let schemas = object::api(admin, &object::schemas(), None);
         schemas.delete(&format!("tomorrow.{name}"), &DeleteParams::default()).await?;
         follower.follows(mark, &list(&first)).await.context("the newer schema is gone")?;
         schemas.delete(&format!("today.{name}"), &DeleteParams::default()).await?;
