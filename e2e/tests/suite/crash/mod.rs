@@ -1,4 +1,5 @@
-//! `kill -9` at every write of a consumer's life: the end state is that of an undisturbed run.
+//! `kill -9` at every write of a consumer's life, and of what an APIBinding offers: the end state is that of an
+//! undisturbed run.
 //!
 //! The writes of one undisturbed run are counted, from the first in a new workspace to the last clean-up. Then each
 //! write gets a run of its own, in a workspace of its own: when the n-th write arrives at the proxy it is lost before or
@@ -20,7 +21,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use e2e::client;
 use e2e::faultproxy::{Fault, FaultProxy, Logged, Side, listing};
 use e2e::kcp::{Claims, Kcp, Workspace};
-use e2e::provider::{EXPORT, Provider};
+use e2e::provider::{EXPORT, PLATFORM, Provider};
+use e2e::service::Offer;
 use e2e::snapshot::{self, Snapshot};
 use e2e::stack;
 use futures::FutureExt as _;
@@ -32,25 +34,45 @@ use scenario::{Scenario, Step};
 
 /// Schedules that run at the same time, each with an export, a proxy and a backend of its own.
 const LANES: usize = 4;
-/// CRDs as sources, and what keeps consumers apart.
-const FLAGS: &[&str] = &[
-    "--schema-source=customresourcedefinitions",
-    "--consumer-scope=namespaced",
-    "--isolation=Prefixed",
-];
+
+/// What is lived through, and with which flags.
+struct Life {
+    flags: &'static [&'static str],
+    steps: &'static [Step],
+    /// What belongs to all consumers of a workspace and stays when the last one goes.
+    stays: Option<&'static str>,
+    /// Whether the API comes by an APIBinding, instead of a CRD that is there from the beginning.
+    is_bound: bool,
+}
+
+/// That of a consumer: CRDs as sources, and what keeps consumers apart.
+const CONSUMER: Life = Life {
+    flags: &[
+        "--schema-source=customresourcedefinitions",
+        "--consumer-scope=namespaced",
+        "--isolation=Prefixed",
+    ],
+    steps: scenario::CONSUMER,
+    stays: Some("ClusterRole /kube-binder"),
+    is_bound: false,
+};
+/// That of an offer.
+const OFFERED: Life =
+    Life { flags: PLATFORM, steps: scenario::OFFERED, stays: None, is_bound: true };
+
 /// How many writes a run may have less than the undisturbed one: two writes of a status in a row may become one, and kcp
 /// refuses the first `Cluster` of a workspace when it has not applied the claims yet.
 const MERGED: usize = 2;
-/// What belongs to all consumers of a workspace and stays when the last one goes.
-const SHARED: &str = "ClusterRole /kube-binder";
-/// Whether the backend under test serves exports.
-const EXPORTS_ARE_SERVED: bool = true;
-const STEPS: &[Step] = if EXPORTS_ARE_SERVED { scenario::EXPORTS } else { scenario::BIND };
 
 pub(crate) fn tests() -> Vec<Test> {
-    vec![("crash::kill_9_at_any_write_changes_nothing_in_the_end", || {
-        killed_at_any_write().boxed()
-    })]
+    vec![
+        ("crash::kill_9_at_any_write_changes_nothing_in_the_end", || {
+            killed_at_any_write(&CONSUMER).boxed()
+        }),
+        ("crash::kill_9_at_any_write_of_an_offer_changes_nothing_in_the_end", || {
+            killed_at_any_write(&OFFERED).boxed()
+        }),
+    ]
 }
 
 /// What the path of each request to a workspace contains.
@@ -85,46 +107,43 @@ struct Ended {
 
 /// An export with a proxy and a backend, in which one schedule after the other runs.
 struct Lane {
+    life: &'static Life,
+    offer: Option<Offer>,
     provider: Provider,
     proxy: FaultProxy,
     ended: Vec<Ended>,
 }
 
 impl Lane {
-    async fn start() -> Result<Self> {
-        let (provider, proxy) = Provider::start_proxied("crash", FLAGS).await?;
-        Ok(Self { provider, proxy, ended: Vec::new() })
+    async fn start(life: &'static Life, offer: Option<Offer>) -> Result<Self> {
+        let (provider, proxy) = Provider::start_proxied("crash", life.flags).await?;
+        Ok(Self { life, offer, provider, proxy, ended: Vec::new() })
     }
 
     fn kcp(&self) -> &Kcp {
         &self.provider.kcp
     }
 
+    fn place<'a>(&'a self, workspace: &'a Workspace) -> Place<'a> {
+        let Self { life, offer, proxy, provider, .. } = self;
+        let Provider { kcp, export, .. } = provider;
+        Place { life, offer: offer.as_ref(), kcp, export, proxy, workspace }
+    }
+
     /// A workspace with decoys that the backend does not serve yet.
     async fn workspace(&self) -> Result<Ended> {
         let workspace = self.kcp().create_workspace("root", &stack::unique("crash")).await?;
         let admin = self.kcp().access(&workspace.cluster)?.client(client::ADMIN).await?;
-        scenario::prepare(&admin).await?;
+        if self.offer.is_none() {
+            scenario::prepare(&admin).await?;
+        }
         Ok(Ended { decoys: Decoys::seed(&admin).await?, workspace })
-    }
-
-    /// Binds the export, which is the first that the backend hears of the workspace, and lives a life there.
-    async fn live(
-        kcp: &Kcp,
-        provider: &str,
-        proxy: &FaultProxy,
-        workspace: &Workspace,
-        expected: Option<&[Snapshot]>,
-    ) -> Result<Vec<Snapshot>> {
-        kcp.bind_export(workspace, provider, EXPORT, Claims::All).await?;
-        Scenario::new(kcp, proxy, workspace, expected).await?.run(STEPS).await
     }
 
     /// The run without a fault: what its checkpoints see, and its writes.
     async fn undisturbed(&mut self) -> Result<(Vec<Snapshot>, Vec<Logged>)> {
         let new = self.workspace().await?;
-        let path = &self.provider.export.path;
-        let seen = Self::live(self.kcp(), path, &self.proxy, &new.workspace, None).await?;
+        let seen = live(&self.place(&new.workspace), None).await?;
         let writes = self.proxy.writes(&within(&new.workspace));
         self.ended.push(new);
         Ok((seen, writes))
@@ -159,9 +178,11 @@ impl Lane {
         workspace: &Workspace,
         expected: &[Snapshot],
     ) -> Result<(Result<Vec<Snapshot>>, Option<Logged>)> {
-        let (proxy, Provider { kcp, export, backend, .. }) = (&self.proxy, &mut self.provider);
+        let Self { life, offer, proxy, provider, .. } = self;
+        let Provider { kcp, export, backend, .. } = provider;
         let strike = proxy.arm(&within(workspace), schedule.nth, Fault::Cut(schedule.side));
-        let mut life = pin!(Self::live(kcp, &export.path, proxy, workspace, Some(expected)));
+        let place = Place { life, offer: offer.as_ref(), kcp, export, proxy, workspace };
+        let mut life = pin!(live(&place, Some(expected)));
         tokio::select! {
             biased;
             struck = strike => {
@@ -181,7 +202,7 @@ impl Lane {
     /// Nothing has changed in any workspace since its life ended, and nobody else's objects ever.
     async fn check_ended(&self, end: &Snapshot) -> Result<()> {
         for Ended { workspace, decoys } in &self.ended {
-            Scenario::new(self.kcp(), &self.proxy, workspace, None).await?.still(end).await?;
+            Scenario::new(&self.place(workspace), None).await?.still(end).await?;
             let admin = self.kcp().access(&workspace.cluster)?.client(client::ADMIN).await?;
             let writes = self.proxy.writes(&within(workspace));
             decoys.untouched(&admin, &writes).await.with_context(|| workspace.path.clone())?;
@@ -190,14 +211,33 @@ impl Lane {
     }
 }
 
-async fn killed_at_any_write() -> Result<()> {
-    let mut lanes = try_join_all((0..LANES).map(|_| Lane::start())).await?;
+/// Where a life takes place.
+struct Place<'a> {
+    life: &'static Life,
+    offer: Option<&'a Offer>,
+    kcp: &'a Kcp,
+    export: &'a Workspace,
+    proxy: &'a FaultProxy,
+    workspace: &'a Workspace,
+}
+
+/// Binds the export, which is the first that the backend hears of the workspace, and lives a life there.
+async fn live(place: &Place<'_>, expected: Option<&[Snapshot]>) -> Result<Vec<Snapshot>> {
+    place.kcp.bind_export(place.workspace, &place.export.path, EXPORT, Claims::All).await?;
+    Scenario::new(place, expected).await?.run(place.life.steps).await
+}
+
+async fn killed_at_any_write(life: &'static Life) -> Result<()> {
+    let offer = if life.is_bound { Some(scenario::offer().await?) } else { None };
+    let mut lanes = try_join_all((0..LANES).map(|_| Lane::start(life, offer.clone()))).await?;
     let (seen, writes) = lanes[0].undisturbed().await?;
     let (mut start, end) = (seen.first().context("none")?.clone(), seen.last().context("none")?);
-    let shared = end.get(SHARED).with_context(|| format!("no {SHARED}"))?;
-    start.insert(SHARED.to_owned(), shared.clone());
+    if let Some(stays) = life.stays {
+        let object = end.get(stays).with_context(|| format!("no {stays}"))?;
+        start.insert(stays.to_owned(), object.clone());
+    }
     if let Some(text) = snapshot::difference(&start, end) {
-        bail!("a consumer that is gone leaves something behind:\n{text}");
+        bail!("something is left behind in the end:\n{text}");
     }
     eprintln!("writes of an undisturbed run: {}\n{}", writes.len(), listing(&writes));
 

@@ -9,17 +9,19 @@ use anyhow::{Context as _, Result, bail, ensure};
 use e2e::binding::{self, Bound, Request};
 use e2e::client;
 use e2e::faultproxy::{FaultProxy, listing};
-use e2e::kcp::{Kcp, Workspace};
+use e2e::kcp::{Claims, Workspace};
 use e2e::manifest;
-use e2e::object::{self, core, kube_bind};
+use e2e::object::{self, core, kcp_apis, kube_bind};
+use e2e::service::Offer;
 use e2e::snapshot::{self, Snapshot};
+use e2e::stack;
 use e2e::wait::{SOON, eventually};
 use kube::Client;
 use kube::api::{ApiResource, DeleteParams, DynamicObject};
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::within;
+use super::{Place, within};
 
 /// Longer than any pause of the backend's between two writes.
 const QUIET: Duration = Duration::from_secs(3);
@@ -31,6 +33,8 @@ const IDENTITY: &str = "my-consumer";
 /// The contract namespace.
 pub(super) const CONTRACT: &str = "cluster-2u084ntpxd9q0";
 
+/// What is generated last of what the API provider exports.
+const TEMPLATE: &str = "wildwest.dev-namespaced";
 /// What is exported.
 const WIDGETS: &str = "apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
@@ -58,12 +62,16 @@ pub(super) enum Step {
     DropExport,
     /// The admin deletes the `BindableResourcesRequest` and the contract namespace.
     DropConsumer,
+    /// The admin binds somebody's API, and templates are made of it.
+    Offer,
+    /// The admin gives up that API.
+    DropOffer,
     /// The state is compared with that of the undisturbed run.
     Checkpoint,
 }
 
 /// A whole life. What is there at its end is what was there at its beginning.
-pub(super) const EXPORTS: &[Step] = &[
+pub(super) const CONSUMER: &[Step] = &[
     Step::Checkpoint,
     Step::Bind,
     Step::Export,
@@ -75,19 +83,23 @@ pub(super) const EXPORTS: &[Step] = &[
     Step::DropConsumer,
     Step::Checkpoint,
 ];
-/// One without exports.
-pub(super) const BIND: &[Step] =
-    &[Step::Checkpoint, Step::Bind, Step::Checkpoint, Step::DropConsumer, Step::Checkpoint];
+/// That of an offer, likewise.
+pub(super) const OFFERED: &[Step] =
+    &[Step::Checkpoint, Step::Offer, Step::Checkpoint, Step::DropOffer, Step::Checkpoint];
 
 /// What the exported type needs in a workspace before the backend serves it.
 pub(super) async fn prepare(admin: &Client) -> Result<()> {
     manifest::apply(admin, WIDGETS, "default").await
 }
 
+/// An API provider whose export workspaces bind.
+pub(super) async fn offer() -> Result<Offer> {
+    Offer::wild_west(&*stack::kcp().await?, "root").await
+}
+
 /// A consumer on its way through its life.
 pub(super) struct Scenario<'a> {
-    pub(super) workspace: &'a Workspace,
-    pub(super) proxy: &'a FaultProxy,
+    place: &'a Place<'a>,
     admin: Client,
     kinds: Vec<ApiResource>,
     bound: Option<Bound>,
@@ -98,14 +110,13 @@ pub(super) struct Scenario<'a> {
 
 impl<'a> Scenario<'a> {
     pub(super) async fn new(
-        kcp: &Kcp,
-        proxy: &'a FaultProxy,
-        workspace: &'a Workspace,
+        place: &'a Place<'a>,
         expected: Option<&'a [Snapshot]>,
     ) -> Result<Self> {
-        let admin = kcp.access(&workspace.cluster)?.client(client::ADMIN).await?;
-        let kinds = snapshot::kinds(&admin).await?;
-        Ok(Self { workspace, proxy, admin, kinds, bound: None, expected, seen: Vec::new() })
+        let admin = place.kcp.access(&place.workspace.cluster)?.client(client::ADMIN).await?;
+        let mut kinds = snapshot::kinds(&admin).await?;
+        kinds.push(object::schemas());
+        Ok(Self { place, admin, kinds, bound: None, expected, seen: Vec::new() })
     }
 
     /// Goes through the steps; gives what the checkpoints saw.
@@ -132,6 +143,11 @@ impl<'a> Scenario<'a> {
                 self.gone(&core("Namespace"), None, &format!("{CONTRACT}-second")).await
             }
             Step::DropExport => self.drop_export().await,
+            Step::Offer => self.offer().await,
+            Step::DropOffer => {
+                self.delete(&kcp_apis("APIBinding"), None, &self.offered()?.export).await?;
+                self.gone(&kube_bind("APIServiceExportTemplate"), None, TEMPLATE).await
+            }
             Step::DropConsumer => {
                 let request = kube_bind("BindableResourcesRequest");
                 self.delete(&request, Some("default"), IDENTITY).await?;
@@ -169,6 +185,18 @@ impl<'a> Scenario<'a> {
         self.served("first").await
     }
 
+    fn offered(&self) -> Result<&Offer> {
+        self.place.offer.context("nothing is offered in this life")
+    }
+
+    async fn offer(&self) -> Result<()> {
+        let (Place { kcp, workspace, .. }, offer) = (self.place, self.offered()?);
+        kcp.bind_export(workspace, &offer.workspace.path, &offer.export, Claims::All).await?;
+        let templates = object::api(&self.admin, &kube_bind("APIServiceExportTemplate"), None);
+        let made = object::wait_for(&templates, TEMPLATE, "the template", SOON, |_| Ok(()));
+        made.await.map(drop)
+    }
+
     /// Waits until an `APIServiceNamespace` names its namespace.
     async fn served(&self, name: &str) -> Result<()> {
         let namespaces = self.consumer()?.consumer.kube_bind("APIServiceNamespace");
@@ -191,7 +219,7 @@ impl<'a> Scenario<'a> {
     /// In the undisturbed run what is there at rest; else the state has to become the same as there.
     async fn checkpoint(&mut self) -> Result<()> {
         let Some(expected) = self.expected else {
-            quiet(self.proxy, self.workspace).await?;
+            quiet(self.place.proxy, self.place.workspace).await?;
             // kcp answers 429 for a type that was bound a moment ago.
             let seen = eventually("all kinds to be listed", SOON, || self.snapshot()).await?;
             self.seen.push(seen);
@@ -210,9 +238,19 @@ impl<'a> Scenario<'a> {
     }
 
     async fn snapshot(&self) -> Result<Snapshot> {
-        let workspace = self.workspace;
-        let masks =
-            [(workspace.cluster.as_str(), "<cluster>"), (workspace.path.as_str(), "<workspace>")];
+        let workspace = self.place.workspace;
+        // Those that kcp makes have names of their own in each workspace, so they are not compared.
+        let bindings =
+            object::list(&object::api(&self.admin, &kcp_apis("APIBinding"), None)).await?;
+        let uids = bindings.iter().filter_map(|binding| binding.metadata.uid.as_deref());
+        let masks: Vec<(&str, &str)> = uids
+            .map(|uid| (uid, "<uid of an APIBinding>"))
+            .chain([
+                (workspace.cluster.as_str(), "<cluster>"),
+                (self.place.export.cluster.as_str(), "<export>"),
+                (workspace.path.as_str(), "<workspace>"),
+            ])
+            .collect();
         snapshot::take(&self.admin, &self.kinds, &masks).await
     }
 
@@ -220,7 +258,7 @@ impl<'a> Scenario<'a> {
     pub(super) async fn still(&self, expected: &Snapshot) -> Result<()> {
         match snapshot::difference(expected, &self.snapshot().await?) {
             None => Ok(()),
-            Some(text) => bail!("{} changed after its end:\n{text}", self.workspace.path),
+            Some(text) => bail!("{} changed after its end:\n{text}", self.place.workspace.path),
         }
     }
 
