@@ -129,7 +129,7 @@ impl Backend {
         self.process.pause(paused).await
     }
 
-    /// Waits until `/readyz` answers 200, at the address of `--admin-address` where there is one.
+    /// Waits until `/readyz` has nothing to say but ok, at the address of `--admin-address` where there is one.
     pub async fn ready(&self) -> Result<()> {
         let admin = self
             .spec
@@ -139,8 +139,8 @@ impl Backend {
         let get = async || {
             if admin { self.get_admin("/readyz").await } else { self.get("/readyz").await }
         };
-        let ready = eventually("/readyz to answer 200", START, async || match get().await {
-            Ok((200, _)) => Ok(()),
+        let ready = eventually("/readyz to answer ok", START, async || match get().await {
+            Ok((200, body)) if body == "ok" => Ok(()),
             Ok((code, body)) => Err(format!("{code} {}", body.trim())),
             Err(error) => Err(format!("{error:#}")),
         });

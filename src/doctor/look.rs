@@ -17,7 +17,7 @@ use crate::kinds::Kinds;
 use crate::providers::ProviderError;
 use crate::runtime::cluster::ClusterId;
 use crate::runtime::endpoint::Endpoint;
-use crate::runtime::fleet::{Cluster, Fleet};
+use crate::runtime::fleet::{Cluster, Fleet, Readiness};
 use crate::runtime::metrics::Metrics;
 use crate::runtime::tasks::Tasks;
 
@@ -85,7 +85,7 @@ impl Look {
         let fleet = Fleet::new(sources, vec![], Arc::clone(&metrics), tasks.clone());
         let running = provider.run(Arc::clone(&fleet), Arc::clone(&metrics), stop.clone());
         let read = async {
-            while !fleet.not_ready().is_empty() {
+            while !fleet.readiness().waiting.is_empty() {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
             tokio::time::sleep(SETTLE).await;
@@ -106,7 +106,8 @@ impl Look {
                 list::<RoleBinding>("RoleBinding", endpoint, &mut rights).await;
             }
         }
-        let not_ready = fleet.not_ready();
+        let Readiness { waiting: mut not_ready, away } = fleet.readiness();
+        not_ready.extend(away);
         Ok(Self { config, client, kinds, metrics, clusters, not_ready, rights, tasks })
     }
 

@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::fleet::Fleet;
+use super::fleet::{Fleet, Readiness};
 use super::metrics::Metrics;
 
 /// More connections than any set of probes and scrapers needs.
@@ -110,11 +110,15 @@ fn answer(request: &Request<Incoming>, paths: Paths, status: &Status) -> Respons
 }
 
 fn ready(status: &Status) -> Response<Full<Bytes>> {
-    let mut waiting = status.fleet.not_ready();
+    let Readiness { mut waiting, away } = status.fleet.readiness();
     waiting.extend(status.more.iter().filter_map(|check| check()));
-    if waiting.is_empty() {
+    if waiting.is_empty() && away.is_empty() {
         return text(StatusCode::OK, "ok");
     }
+    if waiting.is_empty() {
+        return text(StatusCode::OK, &format!("ok, but for:\n{}\n", away.join("\n")));
+    }
+    waiting.extend(away);
     text(StatusCode::SERVICE_UNAVAILABLE, &format!("not ready:\n{}\n", waiting.join("\n")))
 }
 

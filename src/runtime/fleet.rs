@@ -113,7 +113,7 @@ struct Trouble {
     since: Instant,
 }
 
-/// Shorter troubles do not make the process unready.
+/// Shorter troubles count for nothing.
 const GRACE: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
@@ -153,6 +153,15 @@ impl State {
         let (running, info) = self.through(id)?;
         Some(Cluster::new(id.clone(), Arc::clone(&running.endpoint), Arc::clone(info)))
     }
+}
+
+/// What works and what does not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Readiness {
+    /// What keeps the process from being ready; empty if nothing does.
+    pub waiting: Vec<String>,
+    /// Endpoints that have not worked for a while, where another one does: the failure of a shard is none of the others.
+    pub away: Vec<String>,
 }
 
 /// The set of endpoints and engaged clusters.
@@ -442,33 +451,39 @@ impl Fleet {
         self.state().through(id).map(|(running, _)| running.endpoint.id())
     }
 
-    /// What keeps the process from being ready, each with a name; empty if nothing does. An endpoint that is
-    /// no longer published is held, but nobody need wait for it.
+    /// What works and what does not, each with a name. An endpoint that is no longer published is held, but nobody
+    /// need wait for it.
     #[must_use]
-    pub fn not_ready(&self) -> Vec<String> {
+    pub fn readiness(&self) -> Readiness {
         let state = self.state();
-        let mut reasons = Vec::new();
-        if !state.discovered {
-            let waiting = state.waiting.as_deref().unwrap_or("not known yet");
-            reasons.push(format!("endpoints: {waiting}"));
-        }
+        let mut readiness = Readiness::default();
+        let mut works = false;
         for running in state.endpoints.values().filter(|running| running.lost_since.is_none()) {
-            let (id, url) = (running.endpoint.id(), running.endpoint.url());
-            let unread = self.sources.iter().filter(|source| !source.synced(id));
-            let unread: Vec<&str> = unread.map(|source| source.name()).collect();
+            let away = running.troubles.values().any(|trouble| trouble.since.elapsed() > GRACE);
+            works |= running.ready && !away;
             let why = running.troubles.values().map(|trouble| trouble.what.as_str()).next();
             let why = why.map_or_else(String::new, |why| format!(": {why}"));
-            if !running.ready {
-                reasons.push(format!(
-                    "{url}: waiting for the first list of {}{why}",
-                    unread.join(", ")
-                ));
-            } else if running.troubles.values().any(|trouble| trouble.since.elapsed() > GRACE) {
+            let (id, url) = (running.endpoint.id(), running.endpoint.url());
+            let text = if !running.ready {
+                let unread = self.sources.iter().filter(|source| !source.synced(id));
+                let unread: Vec<&str> = unread.map(|source| source.name()).collect();
+                format!("{url}: waiting for the first list of {}{why}", unread.join(", "))
+            } else if away {
                 let kinds: Vec<&str> = running.troubles.keys().copied().collect();
-                reasons.push(format!("{url}: cannot watch {}{why}", kinds.join(", ")));
-            }
+                format!("{url}: cannot watch {}{why}", kinds.join(", "))
+            } else {
+                continue;
+            };
+            if away { &mut readiness.away } else { &mut readiness.waiting }.push(text);
         }
-        reasons
+        if !works {
+            readiness.waiting.append(&mut readiness.away);
+        }
+        if !state.discovered {
+            let waiting = state.waiting.as_deref().unwrap_or("not known yet");
+            readiness.waiting.insert(0, format!("endpoints: {waiting}"));
+        }
+        readiness
     }
 
     fn count(&self, state: &State) {
@@ -504,13 +519,39 @@ mod tests {
         fleet.synced(ids[0]);
         fleet.waiting("for the slice".to_owned());
         let west = "https://west: waiting for the first list of ";
-        assert_eq!(fleet.not_ready(), ["endpoints: for the slice", west]);
+        assert_eq!(fleet.readiness(), readiness(&["endpoints: for the slice", west], &[]));
         fleet.discovered();
-        assert_eq!(fleet.not_ready(), [west]);
+        assert_eq!(fleet.readiness(), readiness(&[west], &[]));
         fleet.set_endpoints(specs(&["east"])).unwrap();
-        assert_eq!(fleet.not_ready(), [""; 0]);
+        assert_eq!(fleet.readiness(), readiness(&[], &[]));
         fleet.set_endpoints(specs(&["east", "west"])).unwrap();
-        assert_eq!(fleet.not_ready(), [west]);
+        assert_eq!(fleet.readiness(), readiness(&[west], &[]));
+    }
+
+    fn readiness(waiting: &[&str], away: &[&str]) -> Readiness {
+        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+        Readiness { waiting: texts(waiting), away: texts(away) }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_endpoint_that_is_away_keeps_nobody_from_being_ready_as_long_as_another_works() {
+        let (fleet, ids) = fleet(&["east", "west"]);
+        fleet.discovered();
+        fleet.synced(ids[0]);
+        fleet.trouble(ids[1], "Cluster", "refused");
+        let west = "https://west: waiting for the first list of : refused";
+        assert_eq!(fleet.readiness(), readiness(&[west], &[]), "it may come within a moment");
+        tokio::time::advance(GRACE + Duration::from_secs(1)).await;
+        assert_eq!(fleet.readiness(), readiness(&[], &[west]));
+        fleet.trouble(ids[0], "Cluster", "refused");
+        assert_eq!(fleet.readiness(), readiness(&[], &[west]), "it may come within a moment");
+        tokio::time::advance(GRACE + Duration::from_secs(1)).await;
+        let mut neither = fleet.readiness();
+        neither.waiting.sort();
+        let east = "https://east: cannot watch Cluster: refused";
+        assert_eq!(neither, readiness(&[east, west], &[]));
+        fleet.recovered(ids[0], "Cluster");
+        assert_eq!(fleet.readiness(), readiness(&[], &[west]));
     }
 
     #[tokio::test]

@@ -195,7 +195,7 @@ async fn one_killed() -> Result<()> {
     let first = super::timed(&admin, "at-once").await?;
     eventually("/readyz to name the endpoint", SOON, async || {
         match provider.backend.get("/readyz").await {
-            Ok((503, body)) if body.contains(Shard::Second.url()) => Ok(()),
+            Ok((200, body)) if body.contains(Shard::Second.url()) => Ok(()),
             other => Err(format!("{other:?}")),
         }
     })
