@@ -228,19 +228,20 @@ impl ExportRights {
             return Ok(remove(&self.kinds.roles, cluster, export, namespace, &name).await?);
         }
         let (role, binding) = in_namespace(export, namespace, rules);
-        let made = put(&self.kinds.roles, cluster, &role, is_of(export, None)).await;
-        let taken = match made {
-            Err(Error::Foreign { .. }) if self.is_legacy(cluster, &binding).await? => true,
-            made => {
-                made?;
-                false
+        let ours = is_of(export, None);
+        // Each by itself: an adoption may have ended between the two.
+        match put(&self.kinds.roles, cluster, &role, &ours).await {
+            Err(Error::Foreign { .. }) if self.is_legacy(cluster, &binding).await? => {
+                put(&self.kinds.roles, cluster, &role, |_: &ObjectMeta| true).await?;
             }
-        };
-        let is_ours = |meta: &ObjectMeta| taken || is_of(export, None)(meta);
-        if taken {
-            put(&self.kinds.roles, cluster, &role, is_ours).await?;
+            made => made?,
         }
-        put(&self.kinds.role_bindings, cluster, &binding, is_ours).await
+        match put(&self.kinds.role_bindings, cluster, &binding, &ours).await {
+            Err(Error::Foreign { .. }) if self.is_legacy(cluster, &binding).await? => {
+                put(&self.kinds.role_bindings, cluster, &binding, |_: &ObjectMeta| true).await
+            }
+            made => made,
+        }
     }
 
     /// Whether what v0.8.1 made has our names there: it marks nothing, but its binding gives the role to the same

@@ -54,6 +54,9 @@ async fn taken(name: &str, settings: Settings) -> Result<()> {
     place.end(outcome).await
 }
 
+/// The role in a service namespace by which a consumer reaches what it claims.
+const CLAIMS: &str = "kube-binder-claims-cow";
+
 /// A consumer of v0.8.1.
 struct Old {
     bound: Bound,
@@ -86,6 +89,9 @@ async fn is_taken(place: &mut Place) -> Result<()> {
     rebinds(place, &old).await.context("bound again")?;
     ensure!(self::secrets(place, &old).await? == secrets, "a Secret has changed by the bind");
 
+    if place.settings.informers == Scope::Namespaced {
+        interrupted(place, &old).await.context("an adoption that ended halfway")?;
+    }
     // On request: what mixes the rights of all consumers goes, and each has its own already.
     for kind in ["ClusterRoleBinding", "ClusterRole"] {
         place.delete(&rbac(kind), None, "kube-binder-exports").await?;
@@ -95,6 +101,23 @@ async fn is_taken(place: &mut Place) -> Result<()> {
     old.cow.check_rights_kept(&place.admin, &[&old.service]).await.context("own rights")?;
     old.cow.informers(&[&old.service]).await.context("own rights")?;
     old.cow.release(&place.admin, TOWN, &old.service).await
+}
+
+/// A backend that was killed between a role and its binding has taken over only the first.
+async fn interrupted(place: &mut Place, old: &Old) -> Result<()> {
+    place.backend().stop().await?;
+    let bindings = place.api(&rbac("RoleBinding"), Some(&old.service));
+    let binding = bindings.get(CLAIMS).await?;
+    unmark(place, &rbac("RoleBinding"), &binding).await?;
+    place.backend().restart().await?;
+    let taken = object::wait_for(&bindings, CLAIMS, "the mark", SOON, |binding| {
+        let labels = binding.metadata.labels.as_ref();
+        let is_marked = labels.is_some_and(|all| all.contains_key("backend.kube-bind.io/managed"));
+        if is_marked { Ok(()) } else { Err(object::summary(binding)) }
+    })
+    .await?;
+    ensure!(taken.metadata.uid == binding.metadata.uid, "it was made anew");
+    old.cow.check_rights_kept(&place.admin, &[&old.service]).await
 }
 
 async fn settle(place: &Place) -> Result<Old> {
@@ -204,10 +227,9 @@ async fn downgrade(place: &Place, old: &Old) -> Result<()> {
     let exports = binding("kube-binder-exports", "ClusterRole");
     object::create(&place.admin, &rbac("ClusterRoleBinding"), None, exports).await?;
     if place.settings.informers == Scope::Namespaced {
-        let name = "kube-binder-claims-cow";
-        let role = json!({"metadata": {"name": name}, "rules": [rule("", "secrets")]});
+        let role = json!({"metadata": {"name": CLAIMS}, "rules": [rule("", "secrets")]});
         object::create(&place.admin, &rbac("Role"), Some(&old.service), role).await?;
-        let binding = binding(name, "Role");
+        let binding = binding(CLAIMS, "Role");
         object::create(&place.admin, &rbac("RoleBinding"), Some(&old.service), binding).await?;
     }
     reencode(place, contract).await
