@@ -2,8 +2,9 @@
 //!
 //! One small JSON file in the directory of `--state-dir`: the server of the kubeconfig, and of each slice the URLs
 //! that it had last. A file of another server is ignored and replaced, and of one with other slices those are taken
-//! that the flags name, so that no endpoint of another installation is ever used. What the file says is checked like
-//! what a slice says. It is replaced as a whole, with mode 0600, when an endpoint comes or goes and at no other time.
+//! that the flags name, so that no endpoint of another installation is ever used. Those of other slices stay in it: one
+//! process per Partition may share the directory. What the file says is checked like what a slice says. It is replaced
+//! as a whole, with mode 0600, when an endpoint comes or goes and at no other time.
 //!
 //! A slice without endpoints, or one that is gone, leaves the file as it is: that is a hiccup of a cache server more
 //! often than the end of all shards. To know an endpoint too many costs a watch that fails; to know one too
@@ -88,9 +89,9 @@ impl Stored {
                 BTreeMap::new()
             }
         };
+        let content = Content { server: server.to_owned(), slices: found.clone() };
         let found: BTreeMap<_, _> =
             found.into_iter().filter(|(name, _)| slices.contains(name)).collect();
-        let content = Content { server: server.to_owned(), slices: found.clone() };
         Ok(Self { path, content: Mutex::new(content), found })
     }
 
@@ -126,21 +127,31 @@ impl Stored {
             return Ok(());
         }
         let mut next = content.clone();
+        // Another process may have written of its slices since.
+        if let Ok(Some(now)) = read(&self.path)
+            && now.server == next.server
+        {
+            next.slices.extend(now.slices);
+        }
         next.slices.insert(slice, urls);
         let mut text = serde_json::to_vec_pretty(&next)?;
         text.push(b'\n');
         let draft = draft(&self.path);
-        // A draft that is left behind is replaced by the next one.
-        write_new(&draft, &text)?;
-        fs::rename(&draft, &self.path)?;
+        write_new(&draft, &text).and_then(|()| fs::rename(&draft, &self.path)).inspect_err(
+            |_| {
+                let _ = fs::remove_file(&draft);
+            },
+        )?;
         *content = next;
         Ok(())
     }
 }
 
-/// The file under another name, before it takes the place of the old one.
+/// The file under another name, before it takes the place of the old one. In containers all processes have one id, so
+/// the time tells them apart.
 fn draft(path: &Path) -> PathBuf {
-    path.with_extension(format!("{}.new", std::process::id()))
+    let now = jiff::Timestamp::now().as_nanosecond();
+    path.with_extension(format!("{}.{now}.new", std::process::id()))
 }
 
 /// Writes a new file that only we may read, and waits until the disk has it.
