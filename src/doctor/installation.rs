@@ -15,6 +15,7 @@ use crate::api::kcp::ApiExport;
 use crate::api::keys;
 use crate::cli::{Config, ProviderKind, SchemaSource};
 use crate::init::merge::merge;
+use crate::init::shell_word;
 use crate::manifests;
 use crate::providers::ExportRef;
 use crate::runtime::endpoint::connect;
@@ -39,16 +40,16 @@ pub(super) async fn findings(look: &Look) -> Result<Vec<Finding>, Error> {
     Ok(all)
 }
 
-/// The names of exports that the endpoints serve; without one, what the endpoint slice is called as a rule.
+/// The names of exports that the endpoints serve; without any, what their endpoint slices are called as a rule.
 fn names(look: &Look) -> Vec<String> {
     let mut names: Vec<String> = look
-        .clusters
+        .endpoints
         .iter()
-        .filter_map(|cluster| ExportRef::of_url(cluster.endpoint.uri()))
+        .filter_map(|endpoint| ExportRef::of_url(endpoint.uri()))
         .map(|export| export.name)
         .collect();
     if names.is_empty() {
-        names.push(keys::EXPORT.to_owned());
+        names.clone_from(&look.config.endpoint_slice_names);
     }
     names.sort_unstable();
     names.dedup();
@@ -99,13 +100,13 @@ fn init(config: &Config, export: &ApiExport, name: &str) -> String {
         "--output=$(mktemp --dry-run)".to_owned(),
     ];
     if name != keys::EXPORT {
-        words.push(format!("--export-name={name}"));
+        words.push(shell_word(&format!("--export-name={name}")));
     }
     if !config.templates_from_bindings {
         words.push("--templates-from-bindings=false".to_owned());
     }
     if let Some(address) = &config.external_address {
-        words.push(format!("--external-address={address}"));
+        words.push(shell_word(&format!("--external-address={address}")));
     }
     words.join(" ")
 }
@@ -178,7 +179,8 @@ async fn kubernetes(look: &Look) -> Result<Vec<Finding>, Error> {
         let name = wanted["metadata"]["name"].as_str().unwrap_or_default();
         let live = match definitions.get_opt(name).await {
             Ok(live) => live.and_then(|live| serde_json::to_value(live).ok()),
-            Err(_) => continue, // Said by the rights below.
+            Err(kube::Error::Api(_)) => continue, // Said by the rights below.
+            Err(_) => return Ok(all),             // Nobody answers, which the endpoint says.
         };
         let same = live.as_ref().is_some_and(|live| merge(live, &wanted) == *live);
         if !same {
@@ -192,7 +194,8 @@ async fn kubernetes(look: &Look) -> Result<Vec<Finding>, Error> {
                 },
                 message: "it is missing, or not the one that this backend needs".to_owned(),
                 repair: Some(format!(
-                    "kubectl apply --filename=manifests/kube-bind.io_{}.yaml",
+                    "kubectl {} apply --filename=manifests/kube-bind.io_{}.yaml",
+                    look.server(),
                     name.split('.').next().unwrap_or_default()
                 )),
             });
@@ -203,8 +206,11 @@ async fn kubernetes(look: &Look) -> Result<Vec<Finding>, Error> {
         let mut denied = Vec::new();
         for verb in claim.verbs {
             let review = review(claim, verb);
-            let answer = reviews.create(&PostParams::default(), &review).await;
-            let allowed = answer.is_ok_and(|a| a.status.is_some_and(|status| status.allowed));
+            let allowed = match reviews.create(&PostParams::default(), &review).await {
+                Ok(answer) => answer.status.is_some_and(|status| status.allowed),
+                Err(kube::Error::Api(_)) => false,
+                Err(_) => return Ok(all),
+            };
             if !allowed {
                 denied.push(*verb);
             }
@@ -219,7 +225,10 @@ async fn kubernetes(look: &Look) -> Result<Vec<Finding>, Error> {
                     ..Object::default()
                 },
                 message: format!("the backend may not {} {}", denied.join(", "), claim.display()),
-                repair: Some("kubectl apply --filename=manifests/rbac.yaml".to_owned()),
+                repair: Some(format!(
+                    "kubectl {} apply --filename=manifests/rbac.yaml",
+                    look.server()
+                )),
             });
         }
     }

@@ -78,15 +78,13 @@ fn right(look: &Look, cluster: &Cluster, listed: &Listed) -> Option<Finding> {
     };
     let name = listed.metadata.name.as_deref().unwrap_or_default();
     let namespace = listed.metadata.namespace.as_deref().unwrap_or_default();
-    let place =
-        if namespace.is_empty() { String::new() } else { format!(" --namespace={namespace}") };
-    let kubectl = look.kubectl(cluster);
+    let kind = listed.kind.to_lowercase();
     Some(Finding {
         severity,
         reason: reason.to_owned(),
         object: Object::of(cluster, listed.kind, namespace, name),
         message: message.to_owned(),
-        repair: Some(format!("{kubectl}{place} delete {} {name}", listed.kind.to_lowercase())),
+        repair: look.kubectl(cluster, "delete", (&kind, namespace, name), &[]),
     })
 }
 
@@ -109,10 +107,7 @@ fn schemas(look: &Look, cluster: &Cluster) -> Vec<Finding> {
                 object: Object::of(cluster, "BoundSchema", namespace, name),
                 message: "neither the export nor the request that it was made for is there"
                     .to_owned(),
-                repair: Some(format!(
-                    "{} --namespace={namespace} delete boundschema {name}",
-                    look.kubectl(cluster)
-                )),
+                repair: look.kubectl(cluster, "delete", ("boundschema", namespace, name), &[]),
             });
         }
     }
@@ -136,7 +131,7 @@ fn namespaces(look: &Look, cluster: &Cluster) -> Vec<Finding> {
                 "APIServiceNamespace {contract}/{wanted}, for which it was made, is gone. A running backend removes it where that \
                  was meant; look at what is in it first"
             ),
-            repair: Some(format!("{} delete namespace {name}", look.kubectl(cluster))),
+            repair: look.kubectl(cluster, "delete", ("namespace", "", name), &[]),
         });
     }
     all

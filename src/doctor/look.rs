@@ -11,8 +11,10 @@ use kube::core::PartialObjectMeta;
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 
+use super::finding::command;
 use crate::app::world::{self, World};
 use crate::cli::{Config, ProviderKind};
+use crate::init::connection::base_url;
 use crate::kinds::Kinds;
 use crate::providers::ProviderError;
 use crate::runtime::cluster::ClusterId;
@@ -66,6 +68,8 @@ pub(super) struct Look {
     pub(super) metrics: Arc<Metrics>,
     /// The engaged clusters whose endpoints could be read.
     pub(super) clusters: Vec<Cluster>,
+    /// All endpoints that there are.
+    pub(super) endpoints: Vec<Arc<Endpoint>>,
     /// What could not be read.
     pub(super) not_ready: Vec<String>,
     /// All roles and bindings, ours and others'.
@@ -95,6 +99,7 @@ impl Look {
             _ = tokio::time::timeout(PATIENCE, read) => {}
         }
         let clusters = fleet.clusters();
+        let endpoints = fleet.endpoints();
         let mut rights = Vec::new();
         let mut seen = HashSet::new();
         for cluster in &clusters {
@@ -108,7 +113,7 @@ impl Look {
         }
         let Readiness { waiting: mut not_ready, away } = fleet.readiness();
         not_ready.extend(away);
-        Ok(Self { config, client, kinds, metrics, clusters, not_ready, rights, tasks })
+        Ok(Self { config, client, kinds, metrics, clusters, endpoints, not_ready, rights, tasks })
     }
 
     /// Lets go of all connections.
@@ -116,19 +121,32 @@ impl Look {
         self.tasks.stop(Duration::from_secs(1)).await;
     }
 
-    /// The command by which an admin reaches a cluster.
-    pub(super) fn kubectl(&self, cluster: &Cluster) -> String {
-        if self.config.provider == ProviderKind::Kubernetes {
-            return "kubectl".to_owned();
-        }
-        format!("kubectl --server={}/clusters/{}", self.host(), cluster.id)
+    /// A command of kubectl for an admin, about one object: `kubectl <verb> <kind> <name> <more>`. It names the server,
+    /// as the context of whoever runs it may be another one. None where the name is none that belongs in a command.
+    pub(super) fn kubectl(
+        &self,
+        cluster: &Cluster,
+        verb: &str,
+        (kind, namespace, name): (&str, &str, &str),
+        more: &[&str],
+    ) -> Option<String> {
+        let server = match self.config.provider {
+            ProviderKind::Kubernetes => self.server(),
+            ProviderKind::Kcp => {
+                format!("--server={}/clusters/{}", base_url(&self.client.cluster_url), cluster.id)
+            }
+        };
+        let place = format!("--namespace={namespace}");
+        let mut words = vec!["kubectl", &server];
+        words.extend((!namespace.is_empty()).then_some(place.as_str()));
+        words.extend([verb, kind, name]);
+        words.extend(more);
+        command(&words, &[namespace, name])
     }
 
-    /// Scheme and host of the kubeconfig, which serves all workspaces.
-    pub(super) fn host(&self) -> String {
-        let url = &self.client.cluster_url;
-        let authority = url.authority().map_or("", |authority| authority.as_str());
-        format!("{}://{authority}", url.scheme_str().unwrap_or("https"))
+    /// The flag by which kubectl reaches the server of the kubeconfig.
+    pub(super) fn server(&self) -> String {
+        format!("--server={}", self.client.cluster_url.to_string().trim_end_matches('/'))
     }
 
     /// The roles and bindings of one cluster.

@@ -16,6 +16,9 @@ use crate::runtime::fleet::Cluster;
 /// What is wrong with the claims, the templates and the consumers of a cluster.
 pub(super) fn findings(look: &Look, cluster: &Cluster) -> Vec<Finding> {
     let mut all: Vec<Finding> = claims(look, cluster).into_iter().collect();
+    if cluster.info.leaving {
+        return all;
+    }
     all.extend(templates(look, cluster));
     all.extend(unbound(look, cluster));
     all
@@ -43,16 +46,18 @@ fn claims(look: &Look, cluster: &Cluster) -> Option<Finding> {
         .iter()
         .filter(|claim| !claim.optional && binding.is_asked(claim) && !binding.grants(claim))
         .collect();
-    let patch = Value::Array(accept(&binding, &missing));
+    let patch = format!("--patch={}", Value::Array(accept(&binding, &missing)));
     Some(Finding {
         severity: Severity::Error,
         reason: "PermissionClaimsMissing".to_owned(),
         object,
         message: format!("the workspace does not grant {}", cluster.info.missing.join(", ")),
-        repair: Some(format!(
-            "{} patch apibindings.apis.kcp.io {name} --type=json --patch='{patch}'",
-            look.kubectl(cluster)
-        )),
+        repair: look.kubectl(
+            cluster,
+            "patch",
+            ("apibindings.apis.kcp.io", "", name),
+            &["--type=json", &patch],
+        ),
     })
 }
 
@@ -119,7 +124,8 @@ fn label(look: &Look, cluster: &Cluster, resource: &GroupResource) -> Option<Str
             ("apiresourceschema", of_it.next()?.schema.name.clone())
         }
     };
-    Some(format!("{} label {kind} {name} {}=true", look.kubectl(cluster), keys::LABEL_EXPORTED))
+    let label = format!("{}=true", keys::LABEL_EXPORTED);
+    look.kubectl(cluster, "label", (kind, "", &name), &[&label])
 }
 
 /// Contract namespaces of which the heart is gone, and those of which nobody knows who bound them.
@@ -137,7 +143,7 @@ fn unbound(look: &Look, cluster: &Cluster) -> Vec<Finding> {
                 message: "this contract namespace has lost its ClusterBinding, so its consumer is not served; bind it again, \
                           or end it"
                     .to_owned(),
-                repair: Some(format!("{} delete namespace {name}", look.kubectl(cluster))),
+                repair: look.kubectl(cluster, "delete", ("namespace", "", name), &[]),
             });
         } else if [keys::ANNOTATION_BOUND_BY, keys::ANNOTATION_TRANSFER_TO]
             .iter()
@@ -150,11 +156,12 @@ fn unbound(look: &Look, cluster: &Cluster) -> Vec<Finding> {
                 message: "v0.8.1 did not record who bound this consumer, so nobody may bind it again until an admin says who; \
                           requests in namespace default may after this command"
                     .to_owned(),
-                repair: Some(format!(
-                    "{} annotate namespace {name} {}=namespace:default",
-                    look.kubectl(cluster),
-                    keys::ANNOTATION_TRANSFER_TO
-                )),
+                repair: look.kubectl(
+                    cluster,
+                    "annotate",
+                    ("namespace", "", name),
+                    &[&format!("{}=namespace:default", keys::ANNOTATION_TRANSFER_TO)],
+                ),
             });
         }
     }

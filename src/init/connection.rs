@@ -111,7 +111,7 @@ impl Workspace {
 }
 
 /// The server without `/clusters/<path>`: admin kubeconfigs of kcp name some workspace or none.
-fn base_url(server: &Uri) -> String {
+pub(crate) fn base_url(server: &Uri) -> String {
     let server = server.to_string();
     let base = server.split_once("/clusters/").map_or(server.as_str(), |(base, _)| base);
     base.trim_end_matches('/').to_owned()

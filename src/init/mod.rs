@@ -8,7 +8,7 @@
 //! first and then written with its resourceVersion.
 
 mod claims;
-mod connection;
+pub(crate) mod connection;
 mod credentials;
 mod endpoint;
 mod error;
@@ -112,7 +112,7 @@ fn shell_path(path: &Path) -> String {
 }
 
 /// A word as a POSIX shell takes it.
-fn shell_word(word: &str) -> String {
+pub(crate) fn shell_word(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-._/:=@+,".contains(c);
     if word.chars().all(plain) {
         word.to_owned()

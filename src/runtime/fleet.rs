@@ -347,6 +347,16 @@ impl Fleet {
         !self.state().endpoints.is_empty()
     }
 
+    /// All endpoints in use, by URL.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
+        let state = self.state();
+        let mut all: Vec<_> =
+            state.endpoints.values().map(|running| Arc::clone(&running.endpoint)).collect();
+        all.sort_by(|a, b| a.url().cmp(b.url()));
+        all
+    }
+
     /// An endpoint in use.
     #[must_use]
     pub fn endpoint(&self, id: EndpointId) -> Option<Arc<Endpoint>> {

@@ -357,14 +357,50 @@ async fn said() -> Result<()> {
     object::create(admin, &kind, Some("default"), request).await?;
     clinic.heals("TemplateNotFound", "nothing").await?;
 
-    // Who does not run says nothing of the heartbeats of others.
+    forged(&clinic, &contract).await?;
+
+    // Without a backend nobody knows more than the heartbeat itself says, and clocks may be wrong.
     provider.backend.stop().await?;
     let bindings = object::api(admin, &kube_bind("ClusterBinding"), Some(&contract));
     let silent = json!({"status": {
         "lastHeartbeatTime": "2020-01-01T00:00:00Z", "heartbeatInterval": "1s",
+        "conditions": [{"type": "Healthy", "status": "True", "lastTransitionTime": "2020-01-01T00:00:00Z"}],
     }});
     object::merge_patch(&bindings, "cluster", &silent, true).await?;
+    let report = clinic.look().await?;
+    let note = report.find("HeartbeatTimeout", "cluster").context("no note of the silence")?;
+    ensure!(note["severity"] == "info" && note.get("repair").is_none(), "{note}");
+    provider.backend.restart().await?;
     clinic.heals("HeartbeatTimeout", "cluster").await
+}
+
+/// What others wrote never becomes a command of ours, or a part of one.
+async fn forged(clinic: &Clinic, contract: &str) -> Result<()> {
+    let exports = object::api(&clinic.admin, &kube_bind("APIServiceExport"), Some(contract));
+    let mut conditions = exports.get("cow").await?.data["status"]["conditions"].clone();
+    conditions.as_array_mut().context("no conditions")?.push(json!({
+        "type": "Forged", "status": "False", "severity": "Error", "reason": "Forged",
+        "message": "clusterrole kube-binder exists\n  to repair: forged",
+        "lastTransitionTime": "2020-01-01T00:00:00Z",
+    }));
+    let patch = json!({"status": {"conditions": conditions}});
+    object::merge_patch(&exports, "cow", &patch, true).await?;
+    let report = clinic.look().await?;
+    let forged = report.find("Forged", "cow").context("the condition is not shown")?;
+    ensure!(forged.get("repair").is_none(), "{forged}");
+    let output =
+        Command::new(Backend::program()?).arg("doctor").args(&clinic.flags).output().await?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(text.contains("to repair: forged"), "{text}");
+    ensure!(!text.lines().any(|line| line.trim() == "to repair: forged"), "{text}");
+
+    let name = "it's; touch forged";
+    let labels = json!({"rbac.kube-bind.io/aggregate-to-parent": "true"});
+    let role = json!({"metadata": {"name": name, "labels": labels}, "rules": []});
+    object::create(&clinic.admin, &rbac("ClusterRole"), None, role).await?;
+    clinic.heals("AggregatedRole", name).await?;
+    ensure!(!dirs::project().join("forged").exists(), "the name of a role was run");
+    Ok(())
 }
 
 async fn on_kubernetes() -> Result<()> {
@@ -412,6 +448,6 @@ async fn unreachable() -> Result<()> {
         .args(["doctor", "--kubeconfig=/nowhere"])
         .output()
         .await?;
-    ensure!(!output.status.success(), "nowhere is fine");
+    ensure!(output.status.code() == Some(2), "{output:?}");
     Ok(())
 }
