@@ -97,7 +97,7 @@ pub async fn run(config: Config) -> Result<(), Error> {
         None => None,
     };
     let settings = settings(&config, &client_config)?;
-    let published = Published::default();
+    let published = Published::new(&kinds);
     let onboarding = Arc::new(Onboarding { kinds: Arc::clone(&kinds), settings, published });
     let subjects = Subjects {
         groups: config.oidc_allowed_groups.clone(),

@@ -4,7 +4,7 @@
 //! shard. kcp publishes the front proxy in `status.URL` of the `LogicalCluster`, where the workspace lets us read it.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use http::Uri;
 
@@ -17,11 +17,24 @@ use crate::runtime::error::CallError;
 use crate::runtime::fleet::Cluster;
 use crate::runtime::kind::get_unwatched;
 
-/// What was read, for the life of an endpoint: kcp does not change it.
-#[derive(Default)]
-pub struct Published(Mutex<HashMap<(EndpointId, ClusterId), Uri>>);
+/// What was read, for the life of an endpoint: kcp does not change it. Goes with the workspace.
+pub struct Published(Arc<Mutex<HashMap<ClusterId, (EndpointId, Uri)>>>);
 
 impl Published {
+    /// Nothing is known yet. Call it before the kinds are handed to a fleet.
+    #[must_use]
+    pub fn new(kinds: &Kinds) -> Self {
+        let all = Arc::<Mutex<HashMap<ClusterId, _>>>::default();
+        let known = Arc::clone(&all);
+        kinds.clusters.subscribe(move |_, delta| {
+            if delta.new.is_none() {
+                let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+                known.remove(&delta.scope.cluster);
+            }
+        });
+        Self(all)
+    }
+
     /// The address of a workspace; none where it does not publish one to us.
     pub(super) async fn of(
         &self,
@@ -32,16 +45,17 @@ impl Published {
         if !own.is_some_and(|own| own.grants(&LOGICAL_CLUSTERS)) {
             return Ok(None);
         }
-        let key = (cluster.endpoint.id(), cluster.id.clone());
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
-        if known.is_some() {
-            return Ok(known);
+        let endpoint = cluster.endpoint.id();
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&cluster.id).cloned();
+        if let Some((_, url)) = known.filter(|(through, _)| *through == endpoint) {
+            return Ok(Some(url));
         }
         let live: Option<LogicalCluster> = get_unwatched(cluster, "", LOGICAL_CLUSTER).await?;
         let url = live.and_then(|live| live.status).and_then(|status| status.url);
         let url = url.and_then(|url| url.parse().ok()).filter(is_address);
         if let Some(url) = &url {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, url.clone());
+            let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            known.insert(cluster.id.clone(), (endpoint, url.clone()));
         }
         Ok(url)
     }

@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kube::Resource as _;
 use kube::core::PartialObjectMeta;
+use kube::{Resource as _, ResourceExt as _};
 use serde_json::json;
 
 use super::Error;
@@ -62,13 +62,26 @@ fn is_labelled(meta: &ObjectMeta) -> bool {
 pub(super) struct Schemas {
     pub(super) kind: Metadata<ApiResourceSchema>,
     pub(super) reader: Reader,
-    /// What schemas say that other people labelled, by UID: we write nothing on those.
-    foreign: Mutex<HashMap<(ClusterId, String), Facts>>,
+    foreign: Arc<Mutex<HashMap<(ClusterId, String), Foreign>>>,
+}
+
+/// What a schema says that somebody else labelled, kept while it has the label: we write nothing on it.
+struct Foreign {
+    uid: Option<String>,
+    facts: Facts,
 }
 
 impl Schemas {
     pub(super) fn new(kind: Metadata<ApiResourceSchema>, reader: Reader) -> Self {
-        Self { kind, reader, foreign: Mutex::default() }
+        let foreign = Arc::<Mutex<HashMap<_, Foreign>>>::default();
+        let known = Arc::clone(&foreign);
+        kind.subscribe(move |_, delta| {
+            if let (Some(old), None) = (&delta.old, &delta.new) {
+                let key = (delta.scope.cluster.clone(), old.name_any());
+                known.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+            }
+        });
+        Self { kind, reader, foreign }
     }
 
     /// What there is of the schema of a bound resource, without a request where we know it.
@@ -129,19 +142,20 @@ impl Schemas {
 
     /// What a schema says that somebody else labelled.
     async fn foreign(&self, cluster: &Cluster, meta: &ObjectMeta) -> Result<Facts, Error> {
-        let key = (cluster.id.clone(), meta.uid.clone().unwrap_or_default());
-        let known = |of: &HashMap<_, Facts>| of.get(&key).cloned();
+        let name = meta.name.clone().unwrap_or_default();
+        let key = (cluster.id.clone(), name.clone());
+        let known = |of: &HashMap<_, Foreign>| {
+            of.get(&key).filter(|known| known.uid == meta.uid).map(|known| known.facts.clone())
+        };
         if let Some(facts) = known(&self.foreign.lock().unwrap_or_else(PoisonError::into_inner)) {
             return Ok(facts);
         }
-        let name = meta.name.as_deref().unwrap_or_default();
-        let live = self.kind.get_live(cluster, "", name).await?;
-        let Some(live) = live else {
-            return Err(Error::SchemaMissing { name: name.to_owned() });
+        let Some(live) = self.kind.get_live(cluster, "", &name).await? else {
+            return Err(Error::SchemaMissing { name });
         };
         let facts = Facts::of_spec(&live.spec);
-        let mut foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
-        foreign.insert(key, facts.clone());
+        let known = Foreign { uid: live.metadata.uid, facts: facts.clone() };
+        self.foreign.lock().unwrap_or_else(PoisonError::into_inner).insert(key, known);
         Ok(facts)
     }
 
