@@ -103,16 +103,14 @@ pub async fn run(config: Config) -> Result<(), Error> {
         groups: config.oidc_allowed_groups.clone(),
         users: config.oidc_allowed_users.clone(),
     };
-    let exports = ExportSettings {
-        informer_scope: config.consumer_scope,
-        isolation: config.isolation,
-        allow_shared: config.allow_shared_cluster_scope,
-    };
+    let exports =
+        ExportSettings { informer_scope: config.consumer_scope, isolation: config.isolation };
     let context = Context {
         kinds: Arc::clone(&kinds),
         onboarding: Arc::clone(&onboarding),
         subjects,
         exports,
+        allow_shared: config.allow_shared_cluster_scope,
         offers: config.offers_bindings().then(|| Offers {
             ignored: config.apibinding_ignore_prefixes.clone(),
             myself: Arc::new(Myself::new(client_config.clone(), &metrics)),

@@ -11,11 +11,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource as _;
 
 use crate::api::keys;
-use crate::api::v1alpha2::ApiServiceExport;
+use crate::api::v1alpha2::{ApiServiceExport, ApiServiceExportSpec};
 use crate::consumer::bound_schema::Facts;
-use crate::consumer::contract::{Contract, annotation};
+use crate::consumer::contract::{Contract, annotation, is_first};
 use crate::consumer::ours;
-use crate::consumer::rights::{ExportName, Rights, cluster_wide, in_namespace, rights};
+use crate::consumer::rights::{
+    ExportName, Rights, cluster_wide, in_namespace, must_be_alone, rights,
+};
 use crate::consumer::service_namespace;
 use crate::kinds::Kinds;
 use crate::runtime::cluster::ObjKey;
@@ -90,6 +92,20 @@ pub enum Error {
         /// The object.
         key: ObjKey,
     },
+}
+
+/// Only one consumer of a cluster may have these rights, and another one came first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "with these settings consumers of one cluster would reach each other's objects, and another one bound this cluster \
+     first; give each consumer a cluster or workspace of its own, delete the other's contract namespace, or start the \
+     backend with --allow-shared-cluster-scope"
+)]
+pub struct Shared;
+
+impl Shared {
+    /// The reason of the conditions that say so.
+    pub const REASON: &str = "SharedClusterScope";
 }
 
 impl Error {
@@ -173,6 +189,8 @@ fn mark_as(meta: &mut ObjectMeta, wanted: &ObjectMeta) {
 pub struct ExportRights {
     /// Where things are read and written.
     pub kinds: Arc<Kinds>,
+    /// `--allow-shared-cluster-scope`.
+    pub allow_shared: bool,
 }
 
 /// Whether an object is one that we made for this export, or that v0.8.1 made for this contract.
@@ -185,6 +203,33 @@ fn is_of(export: &ExportName, contract_uid: Option<&str>) -> impl Fn(&ObjectMeta
 }
 
 impl ExportRights {
+    /// Refuses rights that are for one consumer of a cluster only, where another one came first.
+    pub fn check_shared(
+        &self,
+        cluster: &Cluster,
+        contract: &Contract,
+        spec: &ApiServiceExportSpec,
+        rights: &Rights,
+    ) -> Result<(), Shared> {
+        if self.allow_shared || !must_be_alone(spec, rights) {
+            return Ok(());
+        }
+        let all = self.kinds.namespaces.list(cluster);
+        let is_contract = |meta: &&ObjectMeta| {
+            let name = meta.name.as_deref().unwrap_or_default();
+            self.kinds.contract(cluster, name).is_some()
+        };
+        let contracts: Vec<&ObjectMeta> =
+            all.iter().map(|object| &object.metadata).filter(is_contract).collect();
+        if is_first(&contract.namespace, &contracts) { Ok(()) } else { Err(Shared) }
+    }
+
+    /// Whether an export has rights of ours in the whole cluster.
+    #[must_use]
+    pub fn has_cluster_wide(&self, cluster: &Cluster, export: &ExportName) -> bool {
+        self.kinds.cluster_role_bindings.get(cluster, "", &export.cluster_role()).is_some()
+    }
+
     /// Brings all rights of an export in line: in the cluster, in its contract namespace, and in the
     /// service namespaces of its consumer.
     pub async fn put(

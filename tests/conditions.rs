@@ -55,11 +55,14 @@ const KINDS: [(&str, &[&str], &[&str]); 6] = [
     ("Cluster", &["controllers/cluster.rs", "controllers/api_binding/mod.rs", "rights.rs"], &[]),
 ];
 
-/// Reasons that a file has but that do not occur with the kind: an export is there before a change to its schema.
-const NEVER: [(&str, &str); 3] = [
+/// Reasons that a file has but that do not occur with the kind: an export is there before a change to its schema, and only
+/// exports and their requests are for the first consumer of a cluster.
+const NEVER: [(&str, &str); 5] = [
     ("APIServiceExportRequest", "StoredVersionDropped"),
     ("APIServiceExportRequest", "FirstServedVersionDropped"),
     ("APIServiceExportRequest", "ScopeChanged"),
+    ("APIServiceNamespace", "SharedClusterScope"),
+    ("Cluster", "SharedClusterScope"),
 ];
 
 /// Words in those files that look like reasons: types of conditions, a policy and a type of Secrets.

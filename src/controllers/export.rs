@@ -19,16 +19,17 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use self::schemas::{Held, REFUSED_AGAIN, Schemas};
+use self::status::Exposure;
 pub(super) use self::wakes::{keys_in, subscribe};
 use crate::api::keys;
 use crate::api::v1alpha2::{ApiServiceExport, BoundSchemaSpec};
 use crate::consumer::bound_schema;
-use crate::consumer::contract::annotation;
-use crate::consumer::rights::{ExportName, exposure};
+use crate::consumer::contract::{Contract, annotation};
+use crate::consumer::rights::{ExportName, Rights, exposure};
 use crate::consumer::schema;
 use crate::gone::{Gone, Standing, UNPROVEN_AGAIN};
 use crate::kinds::Kinds;
-use crate::rights::{self, ExportRights};
+use crate::rights::{self, ExportRights, Shared};
 use crate::runtime::cluster::ObjKey;
 use crate::runtime::controller::Reconciler;
 use crate::runtime::error::{CallError, Retry};
@@ -83,14 +84,17 @@ impl Reconciler for Controller {
         let schemas = self.schemas.sync(cluster, &name, &export, adopts).await?;
         let export = self.annotate(cluster, export, &schemas).await?;
         let rights = self.rights.of(cluster, &export);
-        let granted = match &rights {
-            Some(rights) => self.rights.put(cluster, &contract, &name, rights).await,
-            None => Ok(()),
+        let (granted, withheld) = match &rights {
+            Some(rights) => self.grant(cluster, &contract, &export, &name, rights).await,
+            None => (Ok(()), Ok(None)),
         };
+        let refused = granted.as_ref().err().filter(|err| err.retry() == Retry::Denied);
+        let refused = refused.map(|err| (err.reason(), err.to_string()));
         let seen = status::Seen {
             schemas: &schemas,
-            refused: granted.as_ref().err().filter(|err| err.retry() == Retry::Denied),
-            exposure: rights.as_ref().and_then(exposure),
+            refused: refused
+                .or(withheld.as_ref().err().map(|shared| (Shared::REASON, shared.to_string()))),
+            exposure: withheld.ok().flatten(),
         };
         let known = export.status.as_ref().map_or(&[][..], |status| &status.conditions);
         if let Some(conditions) = status::plan(known, &seen, Timestamp::now()) {
@@ -114,6 +118,31 @@ impl Controller {
     pub(super) fn new(kinds: Arc<Kinds>, rights: Arc<ExportRights>, gone: Arc<Gone>) -> Self {
         let schemas = Schemas::new(Arc::clone(&kinds));
         Self { kinds, rights, gone, schemas }
+    }
+
+    /// Grants what an export needs. Of what only the first consumer of a cluster may have, another one keeps what it has
+    /// from us and gets no more: what v0.8.1 gave reaches no further because of us. How far that reaches comes back, or
+    /// that it was withheld.
+    async fn grant(
+        &self,
+        cluster: &Cluster,
+        contract: &Contract,
+        export: &ApiServiceExport,
+        name: &ExportName,
+        rights: &Rights,
+    ) -> (Result<(), rights::Error>, Result<Option<Exposure>, Shared>) {
+        let alone = self.rights.check_shared(cluster, contract, &export.spec, rights);
+        match alone {
+            Err(shared) if !self.rights.has_cluster_wide(cluster, name) => {
+                let narrow = Rights { cluster: Vec::new(), ..rights.clone() };
+                (self.rights.put(cluster, contract, name, &narrow).await, Err(shared))
+            }
+            _ => {
+                let known = || exposure(rights).map(Exposure::Known);
+                let exposure = alone.map_or(Some(Exposure::Unsafe), |()| known());
+                (self.rights.put(cluster, contract, name, rights).await, Ok(exposure))
+            }
+        }
     }
 
     /// Whether a request for this export is at work. One that is being deleted is not, for as long as

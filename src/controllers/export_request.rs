@@ -26,7 +26,7 @@ use crate::api::v1alpha2::{
 };
 use crate::consumer::contract::identity_of;
 use crate::kinds::Kinds;
-use crate::rights::ExportRights;
+use crate::rights::{ExportRights, Shared};
 use crate::runtime::cluster::ObjKey;
 use crate::runtime::controller::Reconciler;
 use crate::runtime::error::Retry;
@@ -44,8 +44,6 @@ pub struct ExportSettings {
     pub informer_scope: Scope,
     /// `--isolation`.
     pub isolation: Isolation,
-    /// `--allow-shared-cluster-scope`.
-    pub allow_shared: bool,
 }
 
 /// Reconciles requests.
@@ -95,7 +93,7 @@ pub(super) fn subscribe(kinds: &Arc<Kinds>, queue: &Arc<Queue>) {
         let contract = object.metadata.name.as_deref().unwrap_or_default();
         for request in k.export_requests.list(&cluster) {
             let here = request.metadata.namespace.as_deref() == Some(contract);
-            if here || said_reason(&request) == Some(outcome::SHARED) {
+            if here || said_reason(&request) == Some(Shared::REASON) {
                 ask(&q, &cluster, &request);
             }
         }

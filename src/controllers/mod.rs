@@ -48,6 +48,8 @@ pub struct Context {
     pub subjects: Subjects,
     /// How things are exported.
     pub exports: ExportSettings,
+    /// `--allow-shared-cluster-scope`.
+    pub allow_shared: bool,
     /// How what `APIBinding`s bind is offered; none where it is not.
     pub offers: Option<Offers>,
 }
@@ -111,13 +113,13 @@ impl Controllers {
     /// Wires the controllers to the kinds.
     #[must_use]
     pub fn new(context: Context) -> Self {
-        let Context { kinds, onboarding, subjects, exports, offers } = context;
+        let Context { kinds, onboarding, subjects, exports, allow_shared, offers } = context;
         let rules = Rules {
             isolation: exports.isolation,
             informer_scope: exports.informer_scope,
             namespace_prefix: onboarding.settings.namespace_prefix.clone(),
         };
-        let rights = Arc::new(ExportRights { kinds: Arc::clone(&kinds) });
+        let rights = Arc::new(ExportRights { kinds: Arc::clone(&kinds), allow_shared });
         let gone = || Arc::new(Gone::new(Arc::clone(&kinds)));
         let events = Arc::new(events::Events::default());
         let new_queue = || Arc::new(Queue::new(PLACES));

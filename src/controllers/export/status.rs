@@ -6,17 +6,34 @@ use super::schemas::State;
 use crate::api::conditions::{
     self, Condition, ISOLATED, PROVIDER_IN_SYNC, RIGHTS_GRANTED, SOURCE_IN_SYNC, Severity,
 };
-use crate::rights;
+use crate::rights::Shared;
 use crate::runtime::error::shortened;
 
 /// What was seen of an export.
 pub(super) struct Seen<'a> {
     /// Its resources.
     pub(super) schemas: &'a [State],
-    /// Why its rights are not in place, where someone has to act.
-    pub(super) refused: Option<&'a rights::Error>,
-    /// Why its consumer reaches objects of others.
-    pub(super) exposure: Option<String>,
+    /// Why its rights are not in place, where someone has to act: a reason, and a text.
+    pub(super) refused: Option<(&'static str, String)>,
+    /// Whether its consumer reaches objects of others.
+    pub(super) exposure: Option<Exposure>,
+}
+
+/// How a consumer reaches objects of others.
+pub(super) enum Exposure {
+    /// As everything does that works in the whole cluster; the text says with what.
+    Known(String),
+    /// In a way that is for one consumer of a cluster only, and there is another one.
+    Unsafe,
+}
+
+impl Exposure {
+    fn condition(&self) -> (Severity, &'static str, String) {
+        match self {
+            Self::Known(text) => (Severity::Info, "ClusterWideAccess", text.clone()),
+            Self::Unsafe => (Severity::Error, Shared::REASON, Shared.to_string()),
+        }
+    }
 }
 
 /// The whole list to write; none if it says so already. No `Ready`: nobody reads one here (objects.md
@@ -27,8 +44,11 @@ pub(super) fn plan(known: &[Condition], seen: &Seen<'_>, now: Timestamp) -> Opti
     let held = seen.schemas.iter().find_map(|state| state.held.as_ref());
     for (type_, problem) in [
         (SOURCE_IN_SYNC, held.map(|held| (Severity::Warning, held.reason(), held.to_string()))),
-        (RIGHTS_GRANTED, seen.refused.map(|err| (Severity::Error, err.reason(), err.to_string()))),
-        (ISOLATED, seen.exposure.clone().map(|text| (Severity::Info, "ClusterWideAccess", text))),
+        (
+            RIGHTS_GRANTED,
+            seen.refused.clone().map(|(reason, text)| (Severity::Error, reason, text)),
+        ),
+        (ISOLATED, seen.exposure.as_ref().map(Exposure::condition)),
     ] {
         let condition = match problem {
             Some((severity, reason, text)) => {
@@ -110,6 +130,23 @@ mod tests {
             written[0].message.as_deref(),
             Some("BoundSchema \"cowboys.wildwest.dev\" is not available: not found")
         );
+    }
+
+    #[test]
+    fn what_reaches_others_is_for_information_or_wrong() {
+        let states = [state(true, None)];
+        let severity = |exposure: Exposure| {
+            let seen = Seen { exposure: Some(exposure), ..seen(&states) };
+            let written = plan(&[], &seen, Timestamp::UNIX_EPOCH).unwrap();
+            (said(&written), written.iter().find_map(|one| one.severity.clone()))
+        };
+        for (exposure, reason, expected) in [
+            (Exposure::Known("it lists".into()), "ClusterWideAccess", Severity::Info),
+            (Exposure::Unsafe, "SharedClusterScope", Severity::Error),
+        ] {
+            let reasons = vec![format!("Isolated=False{reason}"), "ProviderInSync=True".into()];
+            assert_eq!(severity(exposure), (reasons, Some(expected)));
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::consumer::contract::identity_of;
 use crate::consumer::rights::ExportName;
 use crate::controllers::export_request::phase_of;
 use crate::kinds::Kinds;
+use crate::rights::Shared;
 use crate::runtime::cluster::ObjKey;
 use crate::runtime::fleet::Cluster;
 use crate::runtime::kind::{Kind, Wire};
@@ -64,6 +65,8 @@ pub(in crate::controllers) fn subscribe(kinds: &Arc<Kinds>, queue: &Arc<Queue>) 
         let is_contract = identity_of(&object.metadata).is_some();
         if is_contract && let Some(cluster) = fleet.cluster(&delta.scope.cluster) {
             wake_all(&k, &q, &cluster, object.metadata.name.as_deref());
+            // Another consumer may be the first of its cluster now.
+            wake(&k, &q, &cluster, None, is_shared);
         }
     });
     // An export of the same name may have left something behind that the request needed.
@@ -87,6 +90,12 @@ fn made_for<K: Wire>(kind: &Kind<K>, queue: &Arc<Queue>) {
             queue.add(ObjKey::new(&delta.scope.cluster, &export.namespace, &export.name));
         }
     });
+}
+
+/// Whether it was said of an export that it is for the first consumer of a cluster only.
+fn is_shared(export: &ApiServiceExport) -> bool {
+    let said = export.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    said.iter().any(|condition| condition.reason.as_deref() == Some(Shared::REASON))
 }
 
 fn has(export: &ApiServiceExport, resource: &str) -> bool {

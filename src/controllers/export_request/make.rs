@@ -16,8 +16,8 @@ use crate::api::v1alpha2::{
     ResourceVersions,
 };
 use crate::consumer::bound_schema;
-use crate::consumer::contract::{Contract, annotation, is_first};
-use crate::consumer::rights::{ExportName, must_be_alone, rights};
+use crate::consumer::contract::{Contract, annotation};
+use crate::consumer::rights::{ExportName, rights};
 use crate::consumer::schema::bound_spec;
 use crate::kinds::sources::Source;
 use crate::runtime::cluster::ObjKey;
@@ -55,9 +55,7 @@ impl Controller {
             found.map(|schema| schema.spec.scope)
         };
         let rights = rights(&export.spec, scope_of).ok_or(Error::NoSchema(None))?;
-        if must_be_alone(&export.spec, &rights) && !self.settings.allow_shared {
-            self.check_alone(cluster, &contract)?;
-        }
+        self.rights.check_shared(cluster, &contract, &export.spec, &rights)?;
         for schema in &prepared {
             self.write_schema(cluster, &name, schema).await?;
         }
@@ -155,18 +153,6 @@ impl Controller {
             });
         }
         Ok(())
-    }
-
-    /// Refuses what only one consumer of a cluster may have, unless this is its first.
-    fn check_alone(&self, cluster: &Cluster, contract: &Contract) -> Result<(), Error> {
-        let all = self.kinds.namespaces.list(cluster);
-        let is_contract = |meta: &&ObjectMeta| {
-            let name = meta.name.as_deref().unwrap_or_default();
-            self.kinds.contract(cluster, name).is_some()
-        };
-        let contracts: Vec<&ObjectMeta> =
-            all.iter().map(|object| &object.metadata).filter(is_contract).collect();
-        if is_first(&contract.namespace, &contracts) { Ok(()) } else { Err(Error::Shared) }
     }
 
     /// Finds or computes the `BoundSchema` of each resource. Nothing is written before all are known.

@@ -3,13 +3,11 @@
 use crate::api::conditions::{EXPORTS_READY, PERMISSION_CLAIM};
 use crate::api::v1alpha2::{GroupResource, Scope};
 use crate::consumer::schema::Problem;
-use crate::rights;
+use crate::rights::{self, Shared};
 use crate::runtime::error::{CallError, Cause, Retry, shortened};
 
 /// The reason of a request that waits for another one.
 pub(super) const BUSY: &str = "ResourceRequested";
-/// The reason of a request that waits until its consumer is the first of its cluster.
-pub(super) const SHARED: &str = "SharedClusterScope";
 
 /// Why a request has no export (yet). Texts begin as those of the contract (objects.md section 3).
 #[derive(Debug, thiserror::Error)]
@@ -114,12 +112,8 @@ pub(in crate::controllers) enum Error {
         request: String,
     },
     /// Only one consumer of a cluster may have this.
-    #[error(
-        "with these settings consumers of one cluster would reach each other's objects, and another \
-         one bound this cluster first; give each consumer a cluster or workspace of its own, delete \
-         the other's contract namespace, or start the backend with --allow-shared-cluster-scope"
-    )]
-    Shared,
+    #[error(transparent)]
+    Shared(#[from] Shared),
     /// The consumer's rights cannot be put in place.
     #[error(transparent)]
     Rights(#[from] rights::Error),
@@ -163,7 +157,7 @@ impl Error {
             Self::SchemaRefused(_) => (EXPORTS_READY, "BoundSchemaRefused", false),
             Self::ForeignSchema(_) => (EXPORTS_READY, "ForeignBoundSchema", false),
             Self::Busy { .. } => (EXPORTS_READY, BUSY, false),
-            Self::Shared => (EXPORTS_READY, SHARED, false),
+            Self::Shared(_) => (EXPORTS_READY, Shared::REASON, false),
             Self::Unseen => return None,
             Self::Rights(err) if err.retry() == Retry::Conflict => return None,
             Self::Rights(err) => (EXPORTS_READY, err.reason(), false),
@@ -224,7 +218,7 @@ mod tests {
             (Error::SchemaVanished("a".into()), "BoundSchemaNotFound", false),
             (Error::ForeignSchema("a".into()), "ForeignBoundSchema", false),
             (Error::Busy { resource: cows(), request: "a".into() }, "ResourceRequested", false),
-            (Error::Shared, "SharedClusterScope", false),
+            (Error::Shared(Shared), "SharedClusterScope", false),
         ];
         for (error, reason, is_final) in table {
             let row = error.row().unwrap();

@@ -144,11 +144,7 @@ fn an_export_is_what_was_asked_for_with_the_settings_of_the_backend() {
         "schemaUpdatePolicy": "Always",
     });
     let request = request(&spec);
-    let settings = ExportSettings {
-        informer_scope: Scope::Cluster,
-        isolation: Isolation::None,
-        allow_shared: false,
-    };
+    let settings = ExportSettings { informer_scope: Scope::Cluster, isolation: Isolation::None };
     let schemas = [prepared("cowboys", Scope::Namespaced, Scope::Namespaced)];
     let export = new_export(&ExportName::new("cluster-a", "cows"), &request, &settings, &schemas);
     assert!(same_wish(&request.spec, &export.spec));
