@@ -24,8 +24,7 @@ impl Claim {
     /// Its resource and group for people.
     #[must_use]
     pub fn display(&self) -> String {
-        let group = if self.group.is_empty() { "core" } else { self.group };
-        format!("{}.{group}", self.resource)
+        display(self.group, self.resource)
     }
 
     /// The verbs to claim: `*` and then those in use.
@@ -37,6 +36,13 @@ impl Claim {
     pub fn claimed_verbs(&self) -> Vec<&'static str> {
         std::iter::once("*").chain(self.verbs.iter().copied()).collect()
     }
+}
+
+/// A resource and its group for people.
+#[must_use]
+pub fn display(group: &str, resource: &str) -> String {
+    let group = if group.is_empty() { "core" } else { group };
+    format!("{resource}.{group}")
 }
 
 const READ: &[&str] = &["get", "list", "watch"];
@@ -76,6 +82,9 @@ pub const CLAIMS: &[Claim] = &[
     // Not among the claims of v0.8.1, so older bindings have not accepted it.
     Claim { optional: true, ..claim("", "events", &["create", "patch"]) },
 ];
+
+/// Group and resource of what v0.8.1 claims and this backend never needs.
+pub const LEGACY_CLAIMS: &[(&str, &str)] = &[("", "configmaps")];
 
 #[cfg(test)]
 mod tests {

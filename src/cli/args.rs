@@ -22,8 +22,27 @@ pub(super) fn ignored_names() -> impl Iterator<Item = &'static str> {
 /// Names of the flags of the HTTP API. Without it v0.8.1 neither completes nor validates them
 /// (contract flags.md 2), so neither do we.
 pub(super) fn front_names() -> Vec<String> {
-    let command = FrontArgs::augment_args(clap::Command::new("front"));
-    command.get_arguments().filter_map(|arg| arg.get_long()).map(str::to_owned).collect()
+    names::<FrontArgs>().into_iter().map(|(_, flag)| flag).collect()
+}
+
+/// Id and name of the flags of a run that belong into every command line of an installation: neither those that say
+/// how to reach it, nor those of the HTTP API, among which are secrets.
+pub(super) fn lasting_names() -> Vec<(String, String)> {
+    let front = front_names();
+    let mut all = names::<RunArgs>();
+    all.retain(|(_, flag)| !front.contains(flag) && !OF_THE_PLACE.contains(&flag.as_str()));
+    all
+}
+
+/// Flags that differ between the admin who prepares and the backend that runs.
+const OF_THE_PLACE: [&str; 5] =
+    ["kubeconfig", "context", "multicluster-runtime-provider", "frontend-disabled", "v"];
+
+/// Id and name of each flag.
+fn names<A: Args>() -> Vec<(String, String)> {
+    let command = A::augment_args(clap::Command::new("flags"));
+    let name = |arg: &Arg| Some((arg.get_id().to_string(), arg.get_long()?.to_owned()));
+    command.get_arguments().filter_map(name).collect()
 }
 
 /// The whole command line, with the flags that are only accepted added as hidden ones.
@@ -37,8 +56,21 @@ pub(super) fn command() -> clap::Command {
         .num_args(0..=1)
         .require_equals(true)
         .default_missing_value("true");
-    Cli::command().args(accepted).arg(switch)
+    let accepted: Vec<Arg> = accepted.chain([switch]).collect();
+    let with_accepted = |command: clap::Command| command.args(accepted.clone());
+    let mut command = with_accepted(Cli::command());
+    for taking in ["init", "doctor", "workspaces"] {
+        command = command.mut_subcommand(taking, with_accepted);
+    }
+    command.mut_subcommand("init", |init| {
+        init.mut_arg("kubeconfig", |arg| arg.help(ADMIN))
+            .mut_arg("context", |arg| arg.help(CONTEXT))
+    })
 }
+
+/// The flags of a run that have another meaning for `init`.
+const ADMIN: &str = "Kubeconfig of a kcp admin; empty means KUBECONFIG, then ~/.kube/config";
+const CONTEXT: &str = "Context in that kubeconfig; empty means its current context";
 
 /// Serves the kube-bind backend for one Kubernetes cluster or for every kcp workspace that bound
 /// the kube-bind.io APIExport.
@@ -62,7 +94,7 @@ pub(super) struct Cli {
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Subcommand {
     /// Prepare a kcp workspace for the backend: schemas, APIExport, service account and its
-    /// kubeconfig
+    /// kubeconfig. Takes the flags of the backend, and leaves out of the APIExport the claims that they do not need
     Init(InitArgs),
     /// Check an installation and say what is wrong, with the command that repairs it; changes nothing. Takes the flags
     /// of the backend
@@ -94,12 +126,6 @@ pub(super) struct WorkspacesArgs {
 #[derive(Debug, Args)]
 #[command(args_override_self = true)]
 pub(super) struct InitArgs {
-    /// Kubeconfig of a kcp admin; empty means KUBECONFIG, then ~/.kube/config
-    #[arg(long, value_name = "FILE", default_value = "", hide_default_value = true)]
-    pub(super) kubeconfig: String,
-    /// Context in the kubeconfig; empty means its current context
-    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
-    pub(super) context: String,
     /// Workspace for the APIExport, created where it is missing
     #[arg(long, value_name = "PATH", default_value = "root:kube-bind")]
     pub(super) workspace: String,
@@ -109,29 +135,8 @@ pub(super) struct InitArgs {
     /// Name of the APIExport
     #[arg(long, value_name = "NAME", default_value = "kube-bind.io")]
     pub(super) export_name: String,
-    /// Flag of the backend: leaves the claims on other kinds of schemas out of the APIExport
-    #[arg(long, value_name = "SOURCE", default_value = "", hide_default_value = true)]
-    pub(super) schema_source: String,
-    /// Flag of the backend: false leaves the claim on `APIBindings` out
-    #[arg(
-        long,
-        value_name = "BOOL",
-        value_parser = super::values::go_bool,
-        num_args = 0..=1,
-        require_equals = true,
-        default_value = "true",
-        default_missing_value = "true"
-    )]
-    pub(super) templates_from_bindings: bool,
-    /// Flag of the backend: leaves the claim on `LogicalClusters` out
-    #[arg(long, value_name = "URL", default_value = "", hide_default_value = true)]
-    pub(super) external_address: String,
-    /// Flag of the backend: changes no claim
-    #[arg(long, value_name = "SCOPE", default_value = "Namespaced")]
-    pub(super) consumer_scope: String,
-    /// Flag of the backend: changes no claim
-    #[arg(long, value_name = "ISOLATION", default_value = "Prefixed")]
-    pub(super) isolation: String,
+    #[command(flatten)]
+    pub(super) run: RunArgs,
 }
 
 /// The flags of the default mode.

@@ -132,6 +132,10 @@ pub struct InitConfig {
     pub export_name: String,
     /// The permission claims that the flags of the backend need.
     pub claims: Vec<Claim>,
-    /// Those flags of the backend that were given, for the command that starts it.
+    /// Those flags of the backend that were given, for the command that starts it; without those of the HTTP API.
     pub flags: Vec<String>,
+    /// Flags of the HTTP API were given, too.
+    pub http_api: bool,
+    /// `--serve-export-workspace`: the backend is to reach into this workspace, too.
+    pub serves_export: bool,
 }

@@ -75,12 +75,9 @@ where
     let parsed = Cli::from_arg_matches(&matches)?;
     Ok(match parsed.command {
         Some(args::Subcommand::Init(init)) => {
-            let of_init = matches.subcommand_matches("init");
-            let is_given = |id: &str| {
-                of_init
-                    .is_some_and(|given| given.value_source(id) == Some(ValueSource::CommandLine))
-            };
-            Command::Init(validate::init_config(&init, is_given)?)
+            let of_init = matches.subcommand_matches("init").unwrap_or(&matches);
+            let http_api = args::front_names().iter().any(|flag| is_given(of_init, flag));
+            Command::Init(validate::init_config(init, lasting(of_init), http_api)?)
         }
         Some(args::Subcommand::Doctor(doctor)) => {
             let formats = [("text", Format::Text), JSON];
@@ -102,18 +99,32 @@ where
     })
 }
 
+/// The flags on the command line that the backend has to be started with, too, as name and value.
+fn lasting(matches: &ArgMatches) -> Vec<(String, String)> {
+    let mut all = Vec::new();
+    for (id, flag) in args::lasting_names() {
+        if is_given(matches, &flag) {
+            let values = matches.get_raw(&id).into_iter().flatten();
+            all.extend(values.map(|value| (flag.clone(), value.to_string_lossy().into_owned())));
+        }
+    }
+    all
+}
+
 /// The flags on the command line that have no effect, as `--name`.
 fn given(matches: &ArgMatches, frontend_disabled: bool) -> Vec<String> {
     let front = if frontend_disabled { args::front_names() } else { Vec::new() };
     let names = front.into_iter().chain(args::ignored_names().map(str::to_owned));
-    let is_given = |name: &String| {
-        // Of ours clap knows the id as the name of the field.
-        [name.clone(), name.replace('-', "_")].iter().any(|id| {
-            matches!(matches.try_contains_id(id), Ok(true))
-                && matches.value_source(id) == Some(ValueSource::CommandLine)
-        })
-    };
-    names.filter(is_given).map(|name| format!("--{name}")).collect()
+    names.filter(|name| is_given(matches, name)).map(|name| format!("--{name}")).collect()
+}
+
+/// Whether a flag of this name is on the command line.
+fn is_given(matches: &ArgMatches, name: &str) -> bool {
+    // Of ours clap knows the id as the name of the field.
+    [name.to_owned(), name.replace('-', "_")].iter().any(|id| {
+        matches!(matches.try_contains_id(id), Ok(true))
+            && matches.value_source(id) == Some(ValueSource::CommandLine)
+    })
 }
 
 #[cfg(test)]

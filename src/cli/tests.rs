@@ -335,6 +335,8 @@ fn init_has_flags_of_its_own() {
             export_name: "kube-bind.io".to_owned(),
             claims: CLAIMS.to_vec(),
             flags: vec![],
+            http_api: false,
+            serves_export: false,
         })
     };
     assert_eq!(parsed(&["init"]).unwrap(), expected("root:kube-bind", "backend.kubeconfig"));
@@ -350,5 +352,41 @@ fn init_has_flags_of_its_own() {
     assert_eq!(given.flags, ["--schema-source=customresourcedefinitions", "--isolation=none"]);
     assert!(!given.claims.contains(&API_BINDINGS));
     assert!(refused(&["init", "--workspace=a"]).starts_with("--workspace: \"a\" is not"));
-    assert!(matches!(parsed(&["init", "--pretty-name=x"]), Err(Error::Usage(_))));
+    assert!(matches!(parsed(&["init", "--no-such-flag=x"]), Err(Error::Usage(_))));
+}
+
+#[test]
+fn init_takes_the_flags_of_the_backend_and_names_those_that_it_has_to_be_started_with() {
+    let parse = |flags: &[&str]| {
+        let all: Vec<&str> = ["init"].into_iter().chain(flags.iter().copied()).collect();
+        let Command::Init(config) = parsed(&all).unwrap() else { panic!("not init") };
+        (config.flags, config.http_api)
+    };
+    let flags = |flags: &[&str]| flags.iter().map(|flag| (*flag).to_owned()).collect::<Vec<_>>();
+    assert_eq!(
+        parse(&[
+            "--multicluster-runtime-provider=kcp",
+            "--server-url=https://kcp/services/apiexport/a/kube-bind.io",
+            "--apiexport-endpoint-slice-name=east",
+            "--apiexport-endpoint-slice-name=west",
+            "--templates-from-bindings=false",
+            "--namespace-prefix=kube-bind-",
+            "--frontend-disabled",
+            "--vmodule=x=4",
+            "-v=4",
+        ]),
+        (
+            flags(&[
+                "--apiexport-endpoint-slice-name=east",
+                "--apiexport-endpoint-slice-name=west",
+                "--server-url=https://kcp/services/apiexport/a/kube-bind.io",
+                "--templates-from-bindings=false",
+                "--namespace-prefix=kube-bind-",
+            ]),
+            false,
+        )
+    );
+    let (given, http_api) = parse(&["--oidc-issuer-client-secret=s3cret", "--pretty-name=Mine"]);
+    assert_eq!((given, http_api), (flags(&["--pretty-name=Mine"]), true));
+    assert!(refused(&["init", "--isolation=x"]).starts_with("--isolation: "));
 }

@@ -150,7 +150,6 @@ pub(super) fn run_config(
     })
 }
 
-/// Builds the settings of `backend init`.
 /// Builds the settings of a look at an installation: those of a run, for which the HTTP API does not matter.
 pub(super) fn look_config(mut args: RunArgs) -> Result<Config, ConfigError> {
     args.server.frontend_disabled = true;
@@ -170,48 +169,35 @@ pub(super) fn format(
     flag("output", found.ok_or_else(unknown))
 }
 
-/// Builds the settings of `init`; `is_given` tells by the name of a field whether its flag is on the command line.
+/// Builds the settings of `init`; `given` are the flags on the command line with which the backend is started, too,
+/// but for those of the HTTP API.
 pub(super) fn init_config(
-    args: &InitArgs,
-    is_given: impl Fn(&str) -> bool,
+    mut args: InitArgs,
+    given: Vec<(String, String)>,
+    http_api: bool,
 ) -> Result<InitConfig, ConfigError> {
     if args.output.is_empty() {
         return flag("output", Err(ValueError::Empty));
     }
-    flag("consumer-scope", values::consumer_scope(&args.consumer_scope))?;
-    isolation(&args.isolation, None)?;
-    let external_address = non_empty(&args.external_address)
-        .map(|text| ExternalAddress::parse(&text))
-        .transpose()
-        .map_err(ConfigError::ExternalAddress)?;
-    let schema_source = non_empty(&args.schema_source)
-        .map(|text| flag("schema-source", values::schema_source(&text)))
-        .transpose()?;
+    "kcp".clone_into(&mut args.run.access.multicluster_runtime_provider);
+    let run = look_config(args.run)?;
+    // Without the flag the claims of both sources are made: nobody has said yet which one it will be.
+    let is_known = given.iter().any(|(flag, _)| flag == "schema-source");
     let needs = Needs {
-        schema_source,
-        templates: args.templates_from_bindings,
-        external_address: external_address.is_some(),
+        schema_source: is_known.then_some(run.schema_source),
+        templates: run.templates_from_bindings,
+        external_address: run.external_address.is_some(),
     };
-    let all = [
-        ("schema_source", "schema-source", args.schema_source.clone()),
-        (
-            "templates_from_bindings",
-            "templates-from-bindings",
-            args.templates_from_bindings.to_string(),
-        ),
-        ("external_address", "external-address", args.external_address.clone()),
-        ("consumer_scope", "consumer-scope", args.consumer_scope.clone()),
-        ("isolation", "isolation", args.isolation.clone()),
-    ];
-    let given = all.into_iter().filter(|(field, ..)| is_given(field));
     Ok(InitConfig {
         claims: needs.claims(),
-        flags: given.map(|(_, flag, value)| format!("--{flag}={value}")).collect(),
+        flags: given.into_iter().map(|(flag, value)| format!("--{flag}={value}")).collect(),
+        http_api,
+        serves_export: run.serve_export_workspace,
         workspace: flag("workspace", WorkspacePath::parse(&args.workspace))?,
         output: PathBuf::from(&args.output),
         export_name: flag("export-name", values::object_name(&args.export_name))?,
-        kubeconfig: kubeconfig(&args.kubeconfig)?,
-        context: non_empty(&args.context),
+        kubeconfig: run.kubeconfig,
+        context: run.context,
     })
 }
 

@@ -4,28 +4,30 @@
 
 use serde_json::Value;
 
-use crate::api::claims::{CLAIMS, Claim};
+use crate::api::claims::{CLAIMS, Claim, LEGACY_CLAIMS, display};
 use crate::cli::InitConfig;
 
-/// The claims of ours in an export that are not needed, as their place in the list and their name.
+/// The claims in an export that nobody needs who runs this backend with these flags, as their place in the list and their
+/// name. Claims that neither this backend nor v0.8.1 makes are somebody's own.
 pub(super) fn unneeded(export: &Value, needed: &[Claim]) -> Vec<(usize, String)> {
     let made = export["spec"]["permissionClaims"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let is = |made: &Value, claim: &Claim| {
+    let of_a_backend = made.iter().enumerate().filter_map(|(at, made)| {
         let text = |field: &str| made[field].as_str().unwrap_or_default();
-        text("group") == claim.group
-            && text("resource") == claim.resource
-            && text("identityHash").is_empty()
-    };
-    let of_ours = made.iter().enumerate().filter_map(|(at, made)| {
-        let ours = CLAIMS.iter().find(|claim| is(made, claim))?;
-        let needed = needed.iter().any(|claim| is(made, claim));
-        (!needed).then(|| (at, ours.display()))
+        let (group, resource) = (text("group"), text("resource"));
+        let is = |claim: &Claim| (claim.group, claim.resource) == (group, resource);
+        let known = CLAIMS.iter().any(is) || LEGACY_CLAIMS.contains(&(group, resource));
+        let unneeded = known && text("identityHash").is_empty() && !needed.iter().any(is);
+        unneeded.then(|| (at, display(group, resource)))
     });
-    of_ours.collect()
+    of_a_backend.collect()
 }
 
-/// What to say about them: how to take them away.
-pub(super) fn notice(config: &InitConfig, unneeded: &[(usize, String)]) -> Option<String> {
+/// What to say about them: how to take them away. `kubectl` is the command with the way to the workspace.
+pub(super) fn notice(
+    config: &InitConfig,
+    kubectl: &str,
+    unneeded: &[(usize, String)],
+) -> Option<String> {
     if unneeded.is_empty() {
         return None;
     }
@@ -38,9 +40,8 @@ pub(super) fn notice(config: &InitConfig, unneeded: &[(usize, String)]) -> Optio
         .collect();
     Some(format!(
         "\nThe APIExport also claims {}, which these flags do not need. To take that back, when no backend with other flags \
-         uses the export:\n\n  kubectl ws {} && kubectl patch apiexport {} --type=json --patch='[{}]'",
+         uses the export:\n\n  {kubectl} patch apiexport {} --type=json --patch='[{}]'",
         names.join(", "),
-        config.workspace,
         config.export_name,
         removals.join(","),
     ))
@@ -60,12 +61,14 @@ mod tests {
             { "resource": "secrets" },
             { "resource": "configmaps" },
             { "group": "apis.kcp.io", "resource": "apiresourceschemas" },
+            { "group": "example.org", "resource": "widgets", "identityHash": "somebody's" },
         ]}});
         let needed: Vec<Claim> =
             CLAIMS.iter().filter(|claim| claim.group != "apis.kcp.io").copied().collect();
         let found = unneeded(&export, &needed);
         let expected = [
             (0, "apibindings.apis.kcp.io".to_owned()),
+            (2, "configmaps.core".to_owned()),
             (3, "apiresourceschemas.apis.kcp.io".to_owned()),
         ];
         assert_eq!(found, expected);
@@ -77,15 +80,19 @@ mod tests {
             export_name: "kube-bind.io".into(),
             claims: needed,
             flags: vec![],
+            http_api: false,
+            serves_export: false,
         };
         assert_eq!(
-            notice(&config, &found).unwrap(),
-            "\nThe APIExport also claims apibindings.apis.kcp.io, apiresourceschemas.apis.kcp.io, which these flags do not \
-             need. To take that back, when no backend with other flags uses the export:\n\n  kubectl ws root:kube-bind && \
-             kubectl patch apiexport kube-bind.io --type=json \
+            notice(&config, "kubectl --server=https://kcp/clusters/root:kube-bind", &found)
+                .unwrap(),
+            "\nThe APIExport also claims apibindings.apis.kcp.io, configmaps.core, apiresourceschemas.apis.kcp.io, which these \
+             flags do not need. To take that back, when no backend with other flags uses the export:\n\n  kubectl \
+             --server=https://kcp/clusters/root:kube-bind patch apiexport kube-bind.io --type=json \
              --patch='[{\"op\":\"remove\",\"path\":\"/spec/permissionClaims/3\"},\
+             {\"op\":\"remove\",\"path\":\"/spec/permissionClaims/2\"},\
              {\"op\":\"remove\",\"path\":\"/spec/permissionClaims/0\"}]'"
         );
-        assert_eq!(notice(&config, &[]), None);
+        assert_eq!(notice(&config, "kubectl", &[]), None);
     }
 }

@@ -12,6 +12,7 @@ pub(crate) mod connection;
 mod credentials;
 mod endpoint;
 mod error;
+mod legacy;
 pub(crate) mod merge;
 mod objects;
 mod workspace;
@@ -24,6 +25,7 @@ use crate::api::keys;
 use crate::cli::InitConfig;
 use crate::init::connection::Admin;
 pub use crate::init::error::Error;
+use crate::init::legacy::Left;
 use crate::init::objects::{Kind, Outcome, Target};
 use crate::manifests;
 
@@ -42,13 +44,17 @@ pub async fn run(config: InitConfig) -> Result<(), Error> {
         }
     }
     let token = credentials::ensure_token(&workspace).await?;
+    let left = Left::look(&workspace, &config).await?;
     let url = endpoint::ensure(&workspace, &config.export_name).await?;
     let kubeconfig = credentials::kubeconfig(&admin, &workspace, token);
     endpoint::wait_until_served(&kubeconfig, &url).await?;
     let outcome = credentials::write(&config.output, &kubeconfig)?;
     report(outcome, &format!("kubeconfig {}", config.output.display()));
     println!("{}", next_step(&config, &url));
-    if let Some(notice) = claims::notice(&config, &unneeded) {
+    // Whoever runs it may be in any workspace.
+    let kubectl = format!("kubectl --server={}", shell_word(&workspace.server));
+    let notices = left.notices(&config, &kubectl);
+    for notice in claims::notice(&config, &kubectl, &unneeded).into_iter().chain(notices) {
         println!("{notice}");
     }
     Ok(())
@@ -85,21 +91,25 @@ fn rename_export(object: &mut Value, export_name: &str) {
 }
 
 fn next_step(config: &InitConfig, url: &str) -> String {
-    let slice = if config.export_name == keys::EXPORT {
-        String::new()
-    } else {
-        format!(" --apiexport-endpoint-slice-name={}", shell_word(&config.export_name))
-    };
     let mut flags: Vec<String> = config.flags.iter().map(|flag| shell_word(flag)).collect();
-    if !flags.iter().any(|flag| flag.starts_with("--schema-source=")) {
+    let is_given = |name: &str| config.flags.iter().any(|flag| flag.starts_with(name));
+    if !is_given("--schema-source=") {
         flags.insert(0, "--schema-source=apiresourceschemas".to_owned());
     }
+    if config.export_name != keys::EXPORT && !is_given("--apiexport-endpoint-slice-name=") {
+        let slice = format!("--apiexport-endpoint-slice-name={}", config.export_name);
+        flags.insert(0, shell_word(&slice));
+    }
+    let (http, with) = if config.http_api {
+        ("", "\n\nwith your flags of the HTTP API.")
+    } else {
+        (" --frontend-disabled=true", "")
+    };
     format!(
         "\nThe virtual workspace is {url}\n\
          Workspaces are served once they bind APIExport {export} of {workspace} and accept its claims.\n\
          Next, start the backend:\n\n  \
-         backend --kubeconfig={output} --multicluster-runtime-provider=kcp{slice} \
-         {flags} --frontend-disabled=true",
+         backend --kubeconfig={output} --multicluster-runtime-provider=kcp {flags}{http}{with}",
         flags = flags.join(" "),
         export = config.export_name,
         workspace = config.workspace,
@@ -136,6 +146,8 @@ mod tests {
             export_name: "mine".to_owned(),
             claims: CLAIMS.to_vec(),
             flags: vec![],
+            http_api: false,
+            serves_export: false,
         }
     }
 
