@@ -4,6 +4,7 @@
 use crate::wait::SOON;
 use std::fs;
 use std::ops::Deref;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, ensure};
@@ -209,24 +210,35 @@ pub async fn init(kcp: &Workspaces, name: &str) -> Result<(Workspace, Vec<String
     init_for(kcp, name, &[]).await
 }
 
+/// Where `init` writes the kubeconfig for the backend.
+fn kubeconfig(name: &str) -> Result<PathBuf> {
+    Ok(dirs::run()?.join(format!("{name}.kubeconfig")))
+}
+
+/// Runs `init` with flags of the backend, and gives what it said.
+pub async fn init_said(kcp: &Workspaces, name: &str, given: &[&str]) -> Result<String> {
+    let flags = [
+        "init".to_owned(),
+        format!("--kubeconfig={}", kcp.kubeconfig_file("root")?.display()),
+        format!("--workspace=root:{name}"),
+        format!("--output={}", kubeconfig(name)?.display()),
+    ];
+    let flags = flags.into_iter().chain(given.iter().map(|flag| (*flag).to_owned()));
+    let process = stack::unique(&format!("{name}-init"));
+    let (code, text) = Backend::run_to_end(&process, flags).await?;
+    ensure!(code == Some(0), "backend init ended with {code:?}:\n{text}");
+    Ok(text)
+}
+
 /// The same with flags of the backend, which decide on the claims.
 pub async fn init_for(
     kcp: &Workspaces,
     name: &str,
     given: &[&str],
 ) -> Result<(Workspace, Vec<String>)> {
+    init_said(kcp, name, given).await?;
     let path = format!("root:{name}");
-    let output = dirs::run()?.join(format!("{name}.kubeconfig"));
-    let admin = kcp.kubeconfig_file("root")?;
-    let flags = [
-        "init".to_owned(),
-        format!("--kubeconfig={}", admin.display()),
-        format!("--workspace={path}"),
-        format!("--output={}", output.display()),
-    ];
-    let flags = flags.into_iter().chain(given.iter().map(|flag| (*flag).to_owned()));
-    let (code, text) = Backend::run_to_end(&format!("{name}-init"), flags).await?;
-    ensure!(code == Some(0), "backend init ended with {code:?}:\n{text}");
+    let output = kubeconfig(name)?;
     let written = fs::read_to_string(&output).context("reading the kubeconfig of init")?;
     ensure!(written.contains("token:"), "the kubeconfig of init holds no token");
     let client = kcp.client(&path).await?;

@@ -10,7 +10,7 @@ use e2e::audit::{self, Filter};
 use e2e::backend::Backend;
 use e2e::binding;
 use e2e::kcp::Claims;
-use e2e::object::{self, core, kcp_apis, kube_bind, resource};
+use e2e::object::{self, core, kcp_apis, kube_bind, rbac, resource};
 use e2e::provider::{self, EXPORT, PLATFORM, Provider};
 use e2e::{client, dirs, stack, tools, wait};
 use futures::FutureExt as _;
@@ -33,6 +33,7 @@ pub(crate) fn tests() -> Vec<Test> {
         ("init::flags_leave_out_what_they_do_not_need_and_later_flags_say_what_is_missing", || {
             fewest_claims().boxed()
         }),
+        ("init::what_v0_8_1_left_is_named_with_the_commands_that_remove_it", || legacy().boxed()),
         ("init::kubectl_apply_of_the_manifests_is_enough", || kubectl_apply().boxed()),
     ]
 }
@@ -118,6 +119,67 @@ async fn fewest_claims() -> Result<()> {
     provider::init_for(&kcp, &name, &by_hand[..1]).await?;
     let now = claimed(&admin).await?;
     ensure!(now.contains("apibindings") && now.is_superset(&few), "{now:?}");
+    Ok(())
+}
+
+/// What `kcp-init` of v0.8.1 makes beside the export (contract kcp.md 1).
+async fn legacy() -> Result<()> {
+    let kcp = stack::kcp().await?;
+    let name = stack::unique("init-legacy");
+    let (export, _) = provider::init(&kcp, &name).await?;
+    let admin = kcp.client(&export.cluster).await?;
+    let account = json!({"metadata": {"name": "kube-bind-controller"}});
+    object::create(&admin, &core("ServiceAccount"), Some("default"), account).await?;
+    let token = json!({
+        "metadata": {
+            "name": "kube-bind-controller-secret",
+            "annotations": {"kubernetes.io/service-account.name": "kube-bind-controller"},
+        },
+        "type": "kubernetes.io/service-account-token",
+    });
+    object::create(&admin, &core("Secret"), Some("default"), token).await?;
+    let group = "rbac.authorization.k8s.io";
+    let binding = json!({
+        "metadata": {"name": "kube-bind-service-account-binding"},
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "cluster-admin"},
+        "subjects": [{"kind": "ServiceAccount", "name": "admin-service-account", "namespace": "default"}],
+    });
+    object::create(&admin, &rbac("ClusterRoleBinding"), None, binding).await?;
+    let configmaps = json!({"group": "", "resource": "configmaps", "verbs": ["*"]});
+    let exports = object::api(&admin, &kcp_apis("APIExport"), None);
+    let mut claims = exports.get(EXPORT).await?.data["spec"]["permissionClaims"].clone();
+    claims.as_array_mut().context("no claims")?.push(configmaps);
+    let claims = json!({"spec": {"permissionClaims": claims}});
+    object::merge_patch(&exports, EXPORT, &claims, false).await?;
+    let accepted = json!({"spec": {"permissionClaims": [{
+        "group": "", "resource": "secrets", "verbs": ["*"], "state": "Accepted",
+        "selector": {"matchAll": true},
+    }]}});
+    let bindings = object::api(&admin, &kcp_apis("APIBinding"), None);
+    object::merge_patch(&bindings, EXPORT, &accepted, false).await?;
+
+    let said = provider::init_said(&kcp, &name, &[]).await?;
+    let commands: Vec<&str> =
+        said.lines().filter_map(|line| line.strip_prefix("  kubectl ")).collect();
+    ensure!(commands.len() == 4, "{said}");
+    for command in commands {
+        run(&kcp.kubeconfig_file("root")?, command)?;
+    }
+    let said = provider::init_said(&kcp, &name, &[]).await?;
+    ensure!(!said.contains("  kubectl "), "not all is gone:\n{said}");
+    let left = object::api(&admin, &core("ServiceAccount"), Some("default"));
+    ensure!(left.get_opt("kube-bind-controller").await?.is_none(), "the account is there");
+    ensure!(!claimed(&admin).await?.contains("configmaps"), "still claimed");
+    Ok(())
+}
+
+/// Runs a command of kubectl as it was printed, as an admin.
+fn run(kubeconfig: &std::path::Path, command: &str) -> Result<()> {
+    let kubectl = tools::path("kubectl")?;
+    let line = format!("{} {command}", kubectl.display());
+    let output = Command::new("sh").args(["-c", &line]).env("KUBECONFIG", kubeconfig).output()?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "kubectl {command}\nended with {}: {text}", output.status);
     Ok(())
 }
 

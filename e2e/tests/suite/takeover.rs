@@ -3,6 +3,8 @@
 //! What v0.8.1 leaves is made of what this backend made, without the marks of this one and with the rights of that one,
 //! as the contract's golden objects have them.
 
+mod shared;
+
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
@@ -44,6 +46,10 @@ pub(crate) fn tests() -> Vec<Test> {
         (
             "takeover::consumers_of_v0_8_1_with_consumer_scope_namespaced_go_on_as_if_nothing_had_been",
             || taken("takeover-apart", Settings::APART).boxed(),
+        ),
+        (
+            "takeover::of_consumers_that_would_read_each_others_secrets_only_the_oldest_is_granted_that",
+            || shared::taken().boxed(),
         ),
     ]
 }
