@@ -4,9 +4,9 @@
 //! scope, a labelled copy of each schema that the workspace does not have itself, the label on one that it has, where
 //! needed a role that lets us read schemas, and the condition `ServicesOffered` of the Cluster. Promises: what people
 //! write into a template stays, but for scope and resources; an object of somebody else that has one of our names is
-//! left alone and named in the condition; a schema that we did not make is labelled, never owned; nothing is taken back
-//! unless the server shows that the binding is gone, or binds something else; one binding that cannot be offered keeps
-//! no other from being offered.
+//! left alone and named in the condition; only the schema that is bound is offered, and one that we did not make is
+//! labelled, never owned; nothing is taken back unless the server shows that the binding is gone, or binds something
+//! else; one binding that cannot be offered keeps no other from being offered.
 
 mod error;
 mod marks;
