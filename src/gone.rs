@@ -103,12 +103,13 @@ impl Gone {
 }
 
 impl Gone {
-    /// Whether an `APIBinding` of that name is gone for certain: the workspace must still show us all it has. One of
-    /// which the claim is withdrawn looks as if they all were gone.
+    /// Whether an `APIBinding` of that name is gone for certain: the workspace must still show us all it has. While the
+    /// claim is withdrawn they all look gone, and after it is granted again until kcp has labelled them.
     pub async fn api_binding(&self, cluster: &Cluster, name: &str) -> Result<bool, CallError> {
         let own: Option<ApiBinding> = get_unwatched(cluster, "", &cluster.info.binding).await?;
         let shows = own.is_some_and(|own| {
-            own.metadata.deletion_timestamp.is_none() && own.grants(&API_BINDINGS)
+            let grants = own.grants(&API_BINDINGS) && own.applies(&API_BINDINGS);
+            own.metadata.deletion_timestamp.is_none() && grants
         });
         if !shows {
             return Ok(false);

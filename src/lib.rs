@@ -15,7 +15,7 @@
 //! | controller | watches | writes |
 //! |---|---|---|
 //! | `cluster` | Cluster, our ClusterRoles and ClusterRoleBindings, what the provider knows | Cluster `default` and its status, `kube-bind-oidc-user` |
-//! | `api_binding` | APIBindings, templates, labelled schemas, our role for reading schemas | templates and labelled schema copies, that role, the condition `ServicesOffered` of the Cluster |
+//! | `api_binding` | APIBindings, templates, labelled schemas, Clusters, our role for reading schemas | templates and labelled schema copies, that role, the condition `ServicesOffered` of the Cluster |
 //! | `cluster_binding` | ClusterBinding | its conditions `Healthy` and `Ready` |
 //! | `bindable_resources_request` | BindableResourcesRequest, Namespaces, our Secrets | the response Secret, the request's status, and through [`onboarding`] the contract namespace |
 //! | `export_request` | APIServiceExportRequest, source schemas, exports, BoundSchemas, contract namespaces | BoundSchemas, through [`rights`] the roles, APIServiceExports, APIServiceNamespaces, the request's status |

@@ -157,13 +157,26 @@ pub async fn put<K: Grant>(
         kind.delete(cluster, known.meta()).await?;
         return create(kind, cluster, wanted).await;
     }
-    let mut fixed = known.clone();
-    fixed.grant_as(wanted);
-    mark_as(fixed.meta_mut(), wanted.meta());
+    let fixed = fixed(&known, wanted);
     if fixed != known {
         kind.replace(cluster, &fixed).await?;
     }
     Ok(())
+}
+
+/// An object of ours as it should be.
+fn fixed<K: Grant>(known: &K, wanted: &K) -> K {
+    let mut fixed = known.clone();
+    fixed.grant_as(wanted);
+    mark_as(fixed.meta_mut(), wanted.meta());
+    fixed
+}
+
+/// Whether there is nothing to put right, as far as the cache knows.
+pub fn is_right<K: Grant>(kind: &Kind<K>, cluster: &Cluster, wanted: &K) -> bool {
+    let key = ObjKey::of(&cluster.id, wanted.meta());
+    let known = kind.get(cluster, &key.namespace, &key.name);
+    known.is_some_and(|known| !known.is_stuck(wanted) && fixed(&*known, wanted) == *known)
 }
 
 async fn create<K: Grant>(kind: &Kind<K>, cluster: &Cluster, wanted: &K) -> Result<(), Error> {

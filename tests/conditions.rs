@@ -52,7 +52,16 @@ const KINDS: [(&str, &[&str], &[&str]); 6] = [
         ],
         &[],
     ),
-    ("Cluster", &["controllers/cluster.rs", "controllers/api_binding/mod.rs", "rights.rs"], &[]),
+    (
+        "Cluster",
+        &[
+            "controllers/cluster.rs",
+            "controllers/api_binding/error.rs",
+            "controllers/api_binding/status.rs",
+            "rights.rs",
+        ],
+        &[],
+    ),
 ];
 
 /// Reasons that a file has but that do not occur with the kind: an export is there before a change to its schema, and only

@@ -86,6 +86,9 @@ pub const ANNOTATION_SCOPE: &str = "backend.kube-bind.io/scope";
 /// Annotation on source schemas that are offered because of an `APIBinding`: the served versions in their order,
 /// separated by commas.
 pub const ANNOTATION_SERVED_VERSIONS: &str = "backend.kube-bind.io/served-versions";
+/// Annotation on source schemas that are offered because of an `APIBinding`: digest over [`ANNOTATION_SOURCE`],
+/// [`ANNOTATION_SCOPE`] and [`ANNOTATION_SERVED_VERSIONS`], by which an edit of these is seen.
+pub const ANNOTATION_MARKS_DIGEST: &str = "backend.kube-bind.io/marks-digest";
 /// Annotation on `BoundSchema`s: the first served version, which the konnector syncs for as long as
 /// it runs.
 pub const ANNOTATION_SYNCED_VERSION: &str = "backend.kube-bind.io/synced-version";

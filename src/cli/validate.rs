@@ -129,7 +129,7 @@ pub(super) fn run_config(
         state_dir,
         server_url,
         serve_export_workspace: access.serve_export_workspace,
-        apibinding_ignore_prefixes: values::list(&access.apibinding_ignore_prefixes),
+        apibinding_ignore_prefixes: values::prefixes(&access.apibinding_ignore_prefixes),
         templates_from_bindings: access.templates_from_bindings,
         schema_source,
         namespace_prefix: consumers.namespace_prefix.clone(),

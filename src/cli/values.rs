@@ -247,6 +247,13 @@ pub(super) fn list(given: &[String]) -> Vec<String> {
     items
 }
 
+/// A list of prefixes. An empty one, as a trailing comma yields it, would be the prefix of everything.
+pub(super) fn prefixes(given: &[String]) -> Vec<String> {
+    let mut all = list(given);
+    all.retain(|prefix| !prefix.is_empty());
+    all
+}
+
 /// A kcp workspace path below `root`, such as `root:kube-bind`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkspacePath(String);
@@ -304,6 +311,12 @@ mod tests {
         let given = ["a,b", "", "c", r#""cn=dev,ou=x",d"#, r#""say ""hi""""#].map(str::to_owned);
         let expected = ["a", "b", "c", "cn=dev,ou=x", "d", r#"say "hi""#].map(str::to_owned);
         assert_eq!(list(&given), expected);
+    }
+
+    #[test]
+    fn an_empty_prefix_is_none() {
+        let given = ["a,", ",", "", r#""""#, "b"].map(str::to_owned);
+        assert_eq!(prefixes(&given), ["a", "b"]);
     }
 
     #[test]

@@ -171,11 +171,15 @@ impl Controllers {
             service_namespace::Controller { kinds: kinds_, rights, gone: of_namespaces, rules };
         all.push(pair(reconciler, queue, service_namespace::keys_in));
 
+        let queue = new_queue();
         if let (Some(offers), Some(schemas)) = (offers, kinds.sources.api_resource_schemas()) {
-            let queue = new_queue();
             api_binding::subscribe(&kinds, schemas, &queue);
-            let (kinds, schemas) = (Arc::clone(&kinds), Arc::clone(schemas));
-            let reconciler = api_binding::Controller::new(kinds, schemas, gone(), offers);
+            let (kinds, schemas, q) = (Arc::clone(&kinds), Arc::clone(schemas), Arc::clone(&queue));
+            let reconciler = api_binding::Controller::new(kinds, schemas, gone(), q, offers);
+            all.push(pair(reconciler, queue, api_binding::keys_in));
+        } else {
+            api_binding::subscribe_role(&kinds, &queue);
+            let reconciler = api_binding::Off { kinds: Arc::clone(&kinds) };
             all.push(pair(reconciler, queue, api_binding::keys_in));
         }
         Self { kinds, all }

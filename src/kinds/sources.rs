@@ -66,34 +66,30 @@ pub struct Schemas {
     bindings: Arc<Kind<ApiBinding>>,
 }
 
-impl Schemas {
-    /// The schema that the workspace itself has of a resource.
-    fn bound(&self, cluster: &Cluster, resource: &GroupResource) -> Option<Source> {
-        let bindings = self.bindings.list(cluster);
-        let all = bindings.iter().filter(|b| b.is_bound()).flat_map(|b| b.bound_resources());
-        let mut of_it = all
+/// Of the labelled schemas the one of a resource that a binding of the workspace binds, else the newest.
+fn chosen<'a>(
+    bindings: &[Arc<ApiBinding>],
+    labelled: impl Iterator<Item = &'a ObjectMeta>,
+    resource: &GroupResource,
+) -> Option<&'a ObjectMeta> {
+    let called = resource.to_string();
+    let all: Vec<&ObjectMeta> = labelled
+        .filter(|meta| resource_of(meta.name.as_deref().unwrap_or_default()) == called)
+        .collect();
+    let is_bound = |meta: &&&ObjectMeta| {
+        let bound = bindings.iter().filter(|b| b.is_bound()).flat_map(|b| b.bound_resources());
+        let mut of_it = bound
             .filter(|bound| bound.group == resource.group && bound.resource == resource.resource);
-        of_it.find_map(|bound| {
-            Some(Source::of(&self.kind.get(cluster, "", &bound.schema.name)?.metadata))
-        })
-    }
-
-    fn newest(&self, cluster: &Cluster, resource: &GroupResource) -> Option<Source> {
-        let resource = resource.to_string();
-        let mut all = self.kind.list(cluster);
-        all.retain(|object| {
-            resource_of(object.metadata.name.as_deref().unwrap_or_default()) == resource
-        });
-        let newest = all.into_iter().max_by_key(|object| {
-            let created = object.metadata.creation_timestamp.as_ref().map(|at| at.0);
-            (created, object.metadata.name.clone())
-        })?;
-        Some(Source::of(&newest.metadata))
-    }
+        of_it.any(|bound| meta.name.as_ref() == Some(&bound.schema.name))
+    };
+    let newest =
+        |meta: &&&ObjectMeta| (meta.creation_timestamp.as_ref().map(|at| at.0), meta.name.clone());
+    all.iter().find(is_bound).or_else(|| all.iter().max_by_key(newest)).copied()
 }
 
 /// The resource of a source of this name, as `<plural>.<group>`.
-fn resource_of(schema: &str) -> &str {
+#[must_use]
+pub fn resource_of(schema: &str) -> &str {
     schema.split_once('.').map_or("", |(_, resource)| resource)
 }
 
@@ -190,7 +186,9 @@ impl Sources {
                 Some(Source::of(&object.metadata))
             }
             Self::ApiResourceSchemas(of) => {
-                of.bound(cluster, resource).or_else(|| of.newest(cluster, resource))
+                let labelled = of.kind.list(cluster);
+                let labelled = labelled.iter().map(|object| &object.metadata);
+                chosen(&of.bindings.list(cluster), labelled, resource).map(Source::of)
             }
         }
     }
@@ -233,11 +231,48 @@ impl Sources {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
     use super::*;
 
     #[test]
     fn the_selector_names_the_label_of_the_contract() {
         assert_eq!(EXPORTED, format!("{}={}", keys::LABEL_EXPORTED, keys::TRUE));
+    }
+
+    #[test]
+    fn the_schema_that_is_bound_wins_over_a_newer_one() {
+        let meta = |name: &str, second: i64| ObjectMeta {
+            name: Some(name.to_owned()),
+            creation_timestamp: Some(Time(jiff::Timestamp::from_second(second).unwrap())),
+            ..ObjectMeta::default()
+        };
+        let labelled = [
+            meta("v2.cowboys.wildwest.dev", 2),
+            meta("v3.cowboys.wildwest.dev", 3),
+            meta("v1.cowboys.wildwest.dev", 1),
+            meta("v4.horses.wildwest.dev", 4),
+        ];
+        let binding = |phase: &str| -> Arc<ApiBinding> {
+            let bound = serde_json::json!({
+                "apiVersion": "apis.kcp.io/v1alpha2", "kind": "APIBinding",
+                "metadata": { "name": "any" }, "spec": {},
+                "status": { "phase": phase, "boundResources": [{
+                    "group": "wildwest.dev", "resource": "cowboys",
+                    "schema": { "name": "v2.cowboys.wildwest.dev" },
+                }]},
+            });
+            Arc::new(serde_json::from_value(bound).unwrap())
+        };
+        let resource = GroupResource { group: "wildwest.dev".into(), resource: "cowboys".into() };
+        for (bindings, expected) in [
+            (vec![binding("Bound")], "v2.cowboys.wildwest.dev"),
+            (vec![binding("Binding")], "v3.cowboys.wildwest.dev"),
+            (vec![], "v3.cowboys.wildwest.dev"),
+        ] {
+            let found = chosen(&bindings, labelled.iter(), &resource);
+            assert_eq!(found.and_then(|meta| meta.name.as_deref()), Some(expected));
+        }
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! Services offered from APIBindings on real kcp (contract kcp.md 5 to 7 and 9).
 
+mod bound;
+mod kept;
 mod others;
+mod taken;
 
 use std::collections::BTreeMap;
 
@@ -11,8 +14,8 @@ use e2e::provider::{PLATFORM, Provider};
 use e2e::service::{self, Exported, GROUP, Offer, Scope};
 use e2e::wait::SOON;
 use futures::FutureExt as _;
-use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject};
+use kube::{Client, ResourceExt as _};
 use serde_json::{Value, json};
 
 use crate::Test;
@@ -36,6 +39,9 @@ pub(crate) fn tests() -> Vec<Test> {
         }),
     ];
     tests.extend(others::tests());
+    tests.extend(kept::tests());
+    tests.extend(bound::tests());
+    tests.extend(taken::tests());
     tests
 }
 
@@ -134,6 +140,44 @@ impl Place {
         healed.await.map(drop)
     }
 
+    /// Binds an export under another name, and waits until that is so.
+    async fn bind_as(&self, name: &str, offer: &Offer) -> Result<()> {
+        let reference = json!({"path": offer.workspace.path, "name": offer.export});
+        let manifest =
+            json!({"metadata": {"name": name}, "spec": {"reference": {"export": reference}}});
+        object::create(&self.admin, &kcp_apis("APIBinding"), None, manifest).await?;
+        let bindings = self.api(&kcp_apis("APIBinding"));
+        let what = format!("{name} to be bound");
+        let bound = self.until(bindings, name, &what, |binding| {
+            let phase = &binding.data["status"]["phase"];
+            if phase == "Bound" { Ok(()) } else { Err(object::summary(binding)) }
+        });
+        bound.await.map(drop)
+    }
+
+    /// An error if the backend has rights of its own to read schemas.
+    async fn no_role(&self) -> Result<()> {
+        for kind in ["ClusterRole", "ClusterRoleBinding"] {
+            let found = self.api(&rbac(kind)).get_opt(READER).await?;
+            ensure!(found.is_none(), "{kind} {READER} is there");
+        }
+        Ok(())
+    }
+
+    /// Waits until it has none.
+    async fn role_gone(&self) -> Result<()> {
+        for kind in ["ClusterRole", "ClusterRoleBinding"] {
+            self.gone(&rbac(kind), READER).await?;
+        }
+        Ok(())
+    }
+
+    /// The schema in the workspace of the API provider.
+    async fn original(&self, name: &str) -> Result<DynamicObject> {
+        let provider = self.provider.kcp.client(&self.offer.workspace.cluster).await?;
+        Ok(object::api(&provider, &object::schemas(), None).get(name).await?)
+    }
+
     async fn unbind(&self, binding: &str) -> Result<()> {
         object::delete(&self.api(&kcp_apis("APIBinding")), binding).await
     }
@@ -183,12 +227,7 @@ async fn followed() -> Result<()> {
     );
 
     let copy = place.exported("today.cowboys.wildwest.dev").await?;
-    let original = object::api(
-        &place.provider.kcp.client(&place.offer.workspace.cluster).await?,
-        &object::schemas(),
-        None,
-    );
-    let original = original.get("today.cowboys.wildwest.dev").await?;
+    let original = place.original("today.cowboys.wildwest.dev").await?;
     ensure!(
         core_of(&copy)
             == json!({
@@ -200,6 +239,8 @@ async fn followed() -> Result<()> {
                     "backend.kube-bind.io/source": original.metadata.uid,
                     "backend.kube-bind.io/scope": "Namespaced",
                     "backend.kube-bind.io/served-versions": "v1alpha1",
+                    "backend.kube-bind.io/marks-digest":
+                        copy.annotations()["backend.kube-bind.io/marks-digest"],
                 },
                 "owners": [{
                     "apiVersion": "kube-bind.io/v1alpha2", "kind": "APIServiceExportTemplate",
@@ -229,10 +270,7 @@ async fn followed() -> Result<()> {
     for name in ["today.cowboys.wildwest.dev", "today.sheriffs.wildwest.dev"] {
         place.gone(&object::schemas(), name).await?;
     }
-    for kind in ["ClusterRole", "ClusterRoleBinding"] {
-        place.gone(&rbac(kind), READER).await?;
-    }
-    Ok(())
+    place.role_gone().await
 }
 
 /// The API provider adds a resource, then stops offering one.

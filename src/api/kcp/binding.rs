@@ -51,6 +51,21 @@ impl ApiBinding {
         self.status.as_ref().map_or(&[], |status| &status.bound_resources)
     }
 
+    /// The logical cluster of the export, which has the schemas of what is bound.
+    #[must_use]
+    pub fn export_cluster(&self) -> Option<&str> {
+        self.status.as_ref()?.api_export_cluster_name.as_deref()
+    }
+
+    /// Whether kcp has labelled what a claim covers, so that we see all of it.
+    #[must_use]
+    pub fn applies(&self, claim: &Claim) -> bool {
+        let applied = self.status.as_ref().map_or(&[][..], |s| &*s.applied_permission_claims);
+        let same =
+            |one: &PermissionClaim| one.group == claim.group && one.resource == claim.resource;
+        applied.iter().any(|one| same(&one.claim))
+    }
+
     /// Whether the export makes a claim, whatever the workspace thinks of it.
     #[must_use]
     pub fn is_asked(&self, claim: &Claim) -> bool {

@@ -1,12 +1,13 @@
 //! What an `APIBinding` offers (contract kcp.md 5 and 6), and how far what there is differs from that.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Resource as _;
 use serde_json::{Value, json};
 
-use crate::api::kcp::{ApiBinding, ApiResourceSchemaSpec, BoundResource};
+use super::marks::Facts;
+use crate::api::kcp::{ApiBinding, BoundResource};
 use crate::api::keys;
 use crate::api::v1alpha2::{
     ApiServiceExportTemplate, ApiServiceExportTemplateSpec, ResourceVersions, Scope,
@@ -52,8 +53,10 @@ pub(super) fn standing(binding: &ApiBinding, own: &Own, ignored: &[String]) -> S
     {
         return Standing::Ignored;
     }
-    // One that is being deleted takes what it owns with it.
-    if binding.metadata.deletion_timestamp.is_some() || !binding.is_bound() || bound.is_empty() {
+    // One that is being deleted takes what it owns with it, and without its cluster no schema is known for that of an
+    // export.
+    let is_known = binding.is_bound() && binding.export_cluster().is_some() && !bound.is_empty();
+    if binding.metadata.deletion_timestamp.is_some() || !is_known {
         return Standing::Held;
     }
     Standing::Offered
@@ -62,55 +65,6 @@ pub(super) fn standing(binding: &ApiBinding, own: &Own, ignored: &[String]) -> S
 /// The resources of a binding that consumers may get: not those of Kubernetes, kcp and kube-bind.
 pub(super) fn exportable(binding: &ApiBinding) -> impl Iterator<Item = &BoundResource> {
     binding.bound_resources().iter().filter(|bound| !schema::is_reserved(&bound.group))
-}
-
-/// What a template says about a resource. A schema never changes, so these hold for as long as it exists.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Facts {
-    /// `spec.scope`.
-    pub(super) scope: Scope,
-    /// The served versions, in their order.
-    pub(super) versions: Vec<String>,
-}
-
-impl Facts {
-    pub(super) fn of_spec(spec: &ApiResourceSchemaSpec) -> Self {
-        let served = spec.versions.iter().filter(|version| version.served);
-        Self { scope: spec.scope, versions: served.map(|version| version.name.clone()).collect() }
-    }
-
-    /// What [`marks`] say.
-    pub(super) fn of(meta: &ObjectMeta) -> Option<Self> {
-        let scope = Scope::of_name(annotation(meta, keys::ANNOTATION_SCOPE)?)?;
-        let versions = annotation(meta, keys::ANNOTATION_SERVED_VERSIONS)?;
-        let versions = versions.split(',').filter(|version| !version.is_empty());
-        Some(Self { scope, versions: versions.map(str::to_owned).collect() })
-    }
-}
-
-/// The annotations of a schema that is offered because of a binding; `source` is the UID of the schema that is bound.
-pub(super) fn marks(binding: &str, source: &str, facts: &Facts) -> BTreeMap<String, String> {
-    [
-        (keys::ANNOTATION_TEMPLATE_OWNER_BINDING, binding),
-        (keys::ANNOTATION_SOURCE, source),
-        (keys::ANNOTATION_SCOPE, facts.scope.as_str()),
-        (keys::ANNOTATION_SERVED_VERSIONS, &facts.versions.join(",")),
-    ]
-    .map(|(key, value)| (key.to_owned(), value.to_owned()))
-    .into()
-}
-
-/// The fields of a merge patch that takes [`marks`] and label from a schema that is not ours.
-pub(super) fn without_marks() -> Value {
-    json!({ "metadata": {
-        "labels": { keys::LABEL_EXPORTED: null },
-        "annotations": {
-            keys::ANNOTATION_TEMPLATE_OWNER_BINDING: null,
-            keys::ANNOTATION_SOURCE: null,
-            keys::ANNOTATION_SCOPE: null,
-            keys::ANNOTATION_SERVED_VERSIONS: null,
-        },
-    }})
 }
 
 /// A template that a binding yields.
@@ -124,21 +78,40 @@ pub(super) struct Template {
     pub(super) resources: Vec<ResourceVersions>,
 }
 
-/// The name of a template.
-fn template_name(binding: &str, scope: Scope) -> String {
+const SCOPES: [Scope; 2] = [Scope::Cluster, Scope::Namespaced];
+
+/// What follows the name of the binding in that of a template.
+fn suffix(scope: Scope) -> &'static str {
     match scope {
-        Scope::Cluster => format!("{binding}-cluster"),
-        Scope::Namespaced => format!("{binding}-namespaced"),
+        Scope::Cluster => "-cluster",
+        Scope::Namespaced => "-namespaced",
     }
 }
 
-/// The binding that a template of ours was made for.
-pub(super) fn binding_of(meta: &ObjectMeta) -> &str {
-    if let Some(binding) = annotation(meta, keys::ANNOTATION_TEMPLATE_OWNER_BINDING) {
-        return binding;
-    }
+/// The names that the templates of a binding can have.
+pub(super) fn template_names(binding: &ApiBinding) -> [String; 2] {
+    let name = binding.metadata.name.as_deref().unwrap_or_default();
+    SCOPES.map(|scope| format!("{name}{}", suffix(scope)))
+}
+
+/// The binding that a template of ours was made for; none for a copy that somebody made of one under another name.
+pub(super) fn binding_of(meta: &ObjectMeta) -> Option<&str> {
     let name = meta.name.as_deref().unwrap_or_default();
-    name.strip_suffix("-cluster").or_else(|| name.strip_suffix("-namespaced")).unwrap_or(name)
+    let binding = SCOPES.iter().find_map(|scope| name.strip_suffix(suffix(*scope)))?;
+    let said = annotation(meta, keys::ANNOTATION_TEMPLATE_OWNER_BINDING);
+    let owners = meta.owner_references.as_deref().unwrap_or_default();
+    let owner = owners.iter().find(|owner| owner.kind == ApiBinding::kind(&()));
+    let names = [said, owner.map(|owner| owner.name.as_str())];
+    let is_of = names == [None, None] || names.contains(&Some(binding));
+    (ours::is_labelled(meta) && is_of).then_some(binding)
+}
+
+/// Whether the server takes a template along when its binding goes.
+pub(super) fn goes_with_its_binding(meta: &ObjectMeta) -> bool {
+    let owners = meta.owner_references.as_deref().unwrap_or_default();
+    owners.iter().any(|owner| {
+        owner.kind == ApiBinding::kind(&()) && Some(owner.name.as_str()) == binding_of(meta)
+    })
 }
 
 /// The templates of a binding, one for each scope among its resources. Those of which nothing is known are left out,
@@ -160,13 +133,10 @@ pub(super) fn templates(
                 versions: facts.versions.clone(),
             })
             .collect();
-        (!resources.is_empty()).then(|| Template {
-            name: template_name(name, scope),
-            scope,
-            resources,
-        })
+        let name = format!("{name}{}", suffix(scope));
+        (!resources.is_empty()).then_some(Template { name, scope, resources })
     };
-    [Scope::Cluster, Scope::Namespaced].into_iter().filter_map(of_scope).collect()
+    SCOPES.into_iter().filter_map(of_scope).collect()
 }
 
 /// What a template of ours says about a resource: for as long as its schema cannot be read, that stays.
@@ -201,7 +171,8 @@ pub(super) fn is_generated(meta: &ObjectMeta, binding: &ApiBinding) -> bool {
     let owners = meta.owner_references.as_deref().unwrap_or_default();
     let owned = owners.iter().any(|owner| Some(&owner.uid) == binding.metadata.uid.as_ref());
     let said = annotation(meta, keys::ANNOTATION_TEMPLATE_OWNER_BINDING);
-    ours::is_labelled(meta) || (owned && said == binding.metadata.name.as_deref())
+    let name = binding.metadata.name.as_deref();
+    binding_of(meta).is_some_and(|of| Some(of) == name) || (owned && said == name)
 }
 
 /// The object of a template.

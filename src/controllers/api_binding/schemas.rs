@@ -1,27 +1,20 @@
 //! The schemas of what is offered: labelled copies of those that the provider's workspace has, or the label on those
 //! that the workspace itself has.
-//!
-//! What a schema says never changes, so its annotations tell all that a template needs: a body is read once, to make the
-//! copy.
-
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kube::core::PartialObjectMeta;
-use kube::{Resource as _, ResourceExt as _};
+
 use serde_json::json;
 
 use super::Error;
-use super::plan::{self, Facts};
+use super::marks::{self, Facts, Whose};
+use super::plan;
 use super::reader::Reader;
-use crate::api::kcp::{ApiResourceSchema, ApiResourceSchemaSpec, BoundResource};
+use super::round::{Memory, Round, Unresolved};
+use crate::api::kcp::{ApiBinding, ApiResourceSchema, ApiResourceSchemaSpec, BoundResource};
 use crate::api::keys;
-use crate::api::v1alpha2::ApiServiceExportTemplate;
 use crate::consumer::contract::annotation;
 use crate::consumer::ours;
 use crate::kinds::sources::Metadata;
-use crate::runtime::cluster::ClusterId;
 use crate::runtime::error::{CallError, Cause};
 use crate::runtime::fleet::Cluster;
 
@@ -34,221 +27,274 @@ pub(super) struct Schema {
 enum Todo {
     /// Nothing: somebody else labelled it.
     Nothing,
-    /// It is ours, or one that the workspace itself has and that we labelled: keep its marks right.
-    Keep(Arc<PartialObjectMeta<ApiResourceSchema>>),
-    /// Mark a copy that equals what is bound.
-    Adopt(Box<ObjectMeta>),
-    /// Make it, instead of the one that is in the way.
-    Make(Box<ApiResourceSchemaSpec>, Option<Box<ObjectMeta>>),
+    /// Put its label, marks and owners right.
+    PutRight(Box<ObjectMeta>, Whose),
+    /// Make it; without a body where that was read before and could not be used.
+    Make(Option<Box<ApiResourceSchemaSpec>>),
+    /// Make it instead of this copy of ours, which is one of another schema.
+    Replace(Box<ApiResourceSchemaSpec>, Box<ObjectMeta>),
 }
 
-/// Whether a schema is a copy that v0.8.1 made.
-fn is_legacy_copy(meta: &ObjectMeta) -> bool {
-    let owners = meta.owner_references.as_deref().unwrap_or_default();
-    owners.iter().any(|owner| owner.kind == ApiServiceExportTemplate::kind(&()))
+/// A resource of a binding that is offered.
+#[derive(Clone, Copy)]
+pub(super) struct Offered<'a> {
+    pub(super) cluster: &'a Cluster,
+    pub(super) binding: &'a ApiBinding,
+    pub(super) bound: &'a BoundResource,
 }
 
-/// Whether the schema is the very one that is bound, and no copy.
-fn is_original(meta: &ObjectMeta, bound: &BoundResource) -> bool {
-    meta.uid.as_deref() == Some(bound.schema.uid.as_str())
-}
+impl Offered<'_> {
+    fn name(&self) -> &str {
+        &self.bound.schema.name
+    }
 
-fn is_labelled(meta: &ObjectMeta) -> bool {
-    let label = meta.labels.as_ref().and_then(|labels| labels.get(keys::LABEL_EXPORTED));
-    label.is_some_and(|value| value == keys::TRUE)
+    /// UID of the schema that is bound.
+    fn source(&self) -> &str {
+        &self.bound.schema.uid
+    }
+
+    fn whose(&self, meta: &ObjectMeta) -> Whose {
+        Whose::of(meta, &self.cluster.id, self.binding)
+    }
+
+    fn is_original(&self, meta: &ObjectMeta) -> bool {
+        meta.uid.as_deref() == Some(self.source())
+    }
+
+    fn missing(&self) -> Error {
+        Error::SchemaMissing { name: self.name().to_owned() }
+    }
+
+    fn foreign(&self, labelled: bool) -> Error {
+        Error::ForeignSchema { name: self.name().to_owned(), labelled }
+    }
 }
 
 /// Reads and writes them.
 pub(super) struct Schemas {
     pub(super) kind: Metadata<ApiResourceSchema>,
     pub(super) reader: Reader,
-    foreign: Arc<Mutex<HashMap<(ClusterId, String), Foreign>>>,
-}
-
-/// What a schema says that somebody else labelled, kept while it has the label: we write nothing on it.
-struct Foreign {
-    uid: Option<String>,
-    facts: Facts,
+    pub(super) memory: Memory,
 }
 
 impl Schemas {
-    pub(super) fn new(kind: Metadata<ApiResourceSchema>, reader: Reader) -> Self {
-        let foreign = Arc::<Mutex<HashMap<_, Foreign>>>::default();
-        let known = Arc::clone(&foreign);
-        kind.subscribe(move |_, delta| {
-            if let (Some(old), None) = (&delta.old, &delta.new) {
-                let key = (delta.scope.cluster.clone(), old.name_any());
-                known.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
-            }
-        });
-        Self { kind, reader, foreign }
-    }
-
     /// What there is of the schema of a bound resource, without a request where we know it.
     pub(super) async fn resolve(
         &self,
-        cluster: &Cluster,
-        bound: &BoundResource,
-    ) -> Result<Schema, Error> {
-        let Some(known) = self.kind.get(cluster, "", &bound.schema.name) else {
-            return self.missing(cluster, bound).await;
+        of: Offered<'_>,
+        round: &mut Round,
+    ) -> Result<Schema, Unresolved> {
+        let known = self.kind.get(of.cluster, "", of.name());
+        let Some(meta) = known.as_ref().map(|known| &known.metadata) else {
+            return if marks::is_local(&of.cluster.id, of.binding) {
+                self.original(of, round).await
+            } else {
+                self.missing(of, round).await
+            };
         };
-        let meta = &known.metadata;
-        let ours = ours::is_labelled(meta);
-        let marked = annotation(meta, keys::ANNOTATION_SOURCE) == Some(bound.schema.uid.as_str());
-        if marked
-            && (ours || is_original(meta, bound))
-            && let Some(facts) = Facts::of(meta)
-        {
-            return Ok(Schema { facts, todo: Todo::Keep(known) });
+        let whose = of.whose(meta);
+        let marked = Facts::of_source(meta, of.source());
+        match (whose, marked) {
+            (Whose::Ours, Some(facts)) => {
+                Ok(Schema { facts, todo: Todo::PutRight(Box::new(meta.clone()), whose) })
+            }
+            (Whose::Workspace, Some(facts)) if of.is_original(meta) => {
+                Ok(Schema { facts, todo: Todo::PutRight(Box::new(meta.clone()), whose) })
+            }
+            (Whose::Workspace, _) if annotation(meta, keys::ANNOTATION_SOURCE).is_none() => {
+                self.by_hand(of, round).await
+            }
+            (Whose::Workspace, _) => self.original(of, round).await,
+            (Whose::Ours | Whose::Legacy, _) => self.compare(of, whose, round).await,
+            (Whose::Somebody, _) => self.foreign(of, meta, round).await,
         }
-        if ours || (is_legacy_copy(meta) && !is_original(meta, bound)) {
-            return self.compare(cluster, bound).await;
+    }
+
+    /// A schema that the workspace itself exports.
+    async fn original(&self, of: Offered<'_>, round: &Round) -> Result<Schema, Unresolved> {
+        round.may_read()?;
+        let live = self.kind.get_live(of.cluster, "", of.name()).await?;
+        let Some(live) = live.filter(|live| of.is_original(&live.metadata)) else {
+            return Err(of.missing().into());
+        };
+        if marks::is_withheld(&live.metadata) {
+            return Err(Unresolved::Refused(Error::Withheld { name: of.name().to_owned() }));
         }
-        let facts = self.foreign(cluster, meta).await?;
+        let facts = Facts::of_spec(&live.spec);
+        Ok(Schema { facts, todo: Todo::PutRight(Box::new(live.metadata), Whose::Workspace) })
+    }
+
+    /// The same where people labelled it, so that the label is theirs.
+    async fn by_hand(&self, of: Offered<'_>, round: &mut Round) -> Result<Schema, Unresolved> {
+        let facts = match round.facts(of.source()) {
+            Some(facts) => facts,
+            None => self.original(of, round).await?.facts,
+        };
+        round.remember(of.source(), &facts);
         Ok(Schema { facts, todo: Todo::Nothing })
     }
 
-    /// The schema has no label, or there is none.
-    async fn missing(&self, cluster: &Cluster, bound: &BoundResource) -> Result<Schema, Error> {
-        let spec = match self.reader.read(cluster, bound).await {
-            Ok(schema) => schema.spec,
-            // An older kcp serves no schemas; the workspace's own can be read all the same.
-            Err(err @ (Error::SchemaMissing { .. } | Error::Unserved(_))) => {
-                let live = self.kind.get_live(cluster, "", &bound.schema.name).await?;
-                let live = live.filter(|live| is_original(&live.metadata, bound));
-                live.ok_or(err)?.spec
-            }
-            Err(err) => return Err(err),
-        };
-        Ok(Schema { facts: Facts::of_spec(&spec), todo: Todo::Make(Box::new(spec), None) })
+    /// There is none with the label.
+    async fn missing(&self, of: Offered<'_>, round: &mut Round) -> Result<Schema, Unresolved> {
+        if let Some(facts) = round.facts(of.source()) {
+            return Ok(Schema { facts, todo: Todo::Make(None) });
+        }
+        let spec = self.reader.read(of.cluster, of.binding, of.bound, round).await?;
+        let facts = Facts::of_spec(&spec);
+        round.remember(of.source(), &facts);
+        Ok(Schema { facts, todo: Todo::Make(Some(Box::new(spec))) })
     }
 
     /// A copy that does not say what it was made of, or was made of another schema of that name: it is taken over if it
     /// equals what is bound, and made anew if it is ours.
-    async fn compare(&self, cluster: &Cluster, bound: &BoundResource) -> Result<Schema, Error> {
-        let spec = self.reader.read(cluster, bound).await?.spec;
+    async fn compare(
+        &self,
+        of: Offered<'_>,
+        whose: Whose,
+        round: &mut Round,
+    ) -> Result<Schema, Unresolved> {
+        let spec = self.reader.read(of.cluster, of.binding, of.bound, round).await?;
         let facts = Facts::of_spec(&spec);
-        let todo = match self.kind.get_live(cluster, "", &bound.schema.name).await? {
-            None => Todo::Make(Box::new(spec), None),
-            Some(live) if live.spec == spec => Todo::Adopt(Box::new(live.metadata)),
-            Some(live) if ours::is_labelled(&live.metadata) => {
-                Todo::Make(Box::new(spec), Some(Box::new(live.metadata)))
+        let todo = match self.kind.get_live(of.cluster, "", of.name()).await? {
+            None => Todo::Make(Some(Box::new(spec))),
+            Some(live) if live.spec == spec => Todo::PutRight(Box::new(live.metadata), Whose::Ours),
+            Some(live) if whose == Whose::Ours => {
+                Todo::Replace(Box::new(spec), Box::new(live.metadata))
             }
-            Some(_) => return Err(Error::ForeignSchema { name: bound.schema.name.clone() }),
+            Some(_) => return Err(Unresolved::Refused(of.foreign(true))),
         };
         Ok(Schema { facts, todo })
     }
 
-    /// What a schema says that somebody else labelled.
-    async fn foreign(&self, cluster: &Cluster, meta: &ObjectMeta) -> Result<Facts, Error> {
-        let name = meta.name.clone().unwrap_or_default();
-        let key = (cluster.id.clone(), name.clone());
-        let known = |of: &HashMap<_, Foreign>| {
-            of.get(&key).filter(|known| known.uid == meta.uid).map(|known| known.facts.clone())
-        };
-        if let Some(facts) = known(&self.foreign.lock().unwrap_or_else(PoisonError::into_inner)) {
-            return Ok(facts);
+    /// One that somebody else labelled is looked at once: consumers get it, so it has to be what is bound.
+    async fn foreign(
+        &self,
+        of: Offered<'_>,
+        meta: &ObjectMeta,
+        round: &mut Round,
+    ) -> Result<Schema, Unresolved> {
+        let uid = meta.uid.as_deref().unwrap_or_default();
+        if round.compared(of.source(), uid).is_none() {
+            let spec = match self.reader.read(of.cluster, of.binding, of.bound, round).await {
+                Ok(spec) => Some(spec),
+                // Where kcp shows no schemas, people are told to put them there.
+                Err(Unresolved::Unknown(Some(Error::Unserved(_)))) => None,
+                Err(err) => return Err(err),
+            };
+            let live = self.kind.get_live(of.cluster, "", of.name()).await?;
+            let Some(live) = live else { return Err(of.missing().into()) };
+            round.remember(of.source(), &Facts::of_spec(&live.spec));
+            let same = spec.is_none_or(|spec| spec == live.spec);
+            round.compare(of.source(), &live.metadata.uid.unwrap_or_default(), same);
         }
-        let Some(live) = self.kind.get_live(cluster, "", &name).await? else {
-            return Err(Error::SchemaMissing { name });
-        };
-        let facts = Facts::of_spec(&live.spec);
-        let known = Foreign { uid: live.metadata.uid, facts: facts.clone() };
-        self.foreign.lock().unwrap_or_else(PoisonError::into_inner).insert(key, known);
-        Ok(facts)
+        match (round.compared(of.source(), uid), round.facts(of.source())) {
+            (Some(true), Some(facts)) => Ok(Schema { facts, todo: Todo::Nothing }),
+            (Some(false), _) => Err(Unresolved::Refused(of.foreign(true))),
+            // Another one has taken its place, which the watch is about to tell.
+            _ => Err(Unresolved::Unknown(None)),
+        }
     }
 
     /// Does what has to be done to a schema, once the template that owns it exists.
     pub(super) async fn settle(
         &self,
-        cluster: &Cluster,
-        binding: &str,
-        bound: &BoundResource,
+        of: Offered<'_>,
         schema: Schema,
         template: &OwnerReference,
-    ) -> Result<(), Error> {
-        let marks = plan::marks(binding, &bound.schema.uid, &schema.facts);
+        round: &mut Round,
+    ) -> Result<(), Unresolved> {
         match schema.todo {
-            Todo::Nothing => Ok(()),
-            Todo::Keep(known) => {
-                let mut fields = json!({ "metadata": {} });
-                let meta = &known.metadata;
-                if marks.iter().any(|(key, value)| annotation(meta, key) != Some(value)) {
-                    fields["metadata"]["annotations"] = json!(marks);
-                }
-                if ours::is_labelled(meta)
-                    && let Some(owners) = plan::owners(meta, template.clone())
-                {
-                    fields["metadata"]["ownerReferences"] = json!(owners);
-                }
-                if fields["metadata"].as_object().is_some_and(|fields| !fields.is_empty()) {
-                    self.kind.patch(cluster, meta, fields).await?;
-                }
-                Ok(())
+            Todo::Nothing => return Ok(()),
+            Todo::PutRight(meta, whose) => {
+                self.put_right(of, &meta, whose, &schema.facts, template).await?;
             }
-            Todo::Adopt(meta) => {
-                let fields = json!({ "metadata": {
-                    "labels": labels(),
-                    "annotations": marks,
-                    "ownerReferences": [template],
-                }});
-                self.kind.patch(cluster, &meta, fields).await?;
-                Ok(())
+            Todo::Replace(spec, meta) => {
+                self.kind.delete(of.cluster, &meta).await?;
+                self.make(of, *spec, template).await?;
             }
-            Todo::Make(spec, in_the_way) => {
-                if let Some(meta) = in_the_way {
-                    self.kind.delete(cluster, &meta).await?;
+            Todo::Make(Some(spec)) => self.make(of, *spec, template).await?,
+            Todo::Make(None) => {
+                let live = self.kind.get_live(of.cluster, "", of.name()).await?;
+                if live.is_some_and(|live| of.whose(&live.metadata) == Whose::Somebody) {
+                    return Err(of.foreign(false).into());
                 }
-                let mut metadata = ours::metadata(&bound.schema.name, None);
-                metadata.labels = Some(labels());
-                metadata.annotations = Some(marks);
-                metadata.owner_references = Some(vec![template.clone()]);
-                let object = ApiResourceSchema { metadata, spec: *spec };
-                match self.kind.create(cluster, &object).await {
-                    Ok(_) => Ok(()),
-                    Err(CallError { cause: Cause::Exists, .. }) => {
-                        self.label(cluster, bound, &object).await
-                    }
-                    Err(err) => Err(err.into()),
-                }
+                let spec = self.reader.read(of.cluster, of.binding, of.bound, round).await?;
+                self.make(of, spec, template).await?;
             }
         }
-    }
-
-    /// A schema of that name without label: the very one that is bound, or a copy of ours that lost it.
-    async fn label(
-        &self,
-        cluster: &Cluster,
-        bound: &BoundResource,
-        wanted: &ApiResourceSchema,
-    ) -> Result<(), Error> {
-        let Some(live) = self.kind.get_live(cluster, "", &bound.schema.name).await? else {
-            return Err(Error::SchemaMissing { name: bound.schema.name.clone() });
-        };
-        let ours = ours::is_labelled(&live.metadata) && live.spec == wanted.spec;
-        if !ours && !is_original(&live.metadata, bound) {
-            return Err(Error::ForeignSchema { name: bound.schema.name.clone() });
-        }
-        let fields = json!({ "metadata": {
-            "labels": { keys::LABEL_EXPORTED: keys::TRUE },
-            "annotations": wanted.metadata.annotations,
-        }});
-        self.kind.patch(cluster, &live.metadata, fields).await?;
+        round.forget(of.source());
         Ok(())
     }
 
-    /// The schemas that are offered because of a binding: copies of ours, and those that we labelled.
-    pub(super) fn marked(
+    async fn put_right(
+        &self,
+        of: Offered<'_>,
+        meta: &ObjectMeta,
+        whose: Whose,
+        facts: &Facts,
+        template: &OwnerReference,
+    ) -> Result<(), Error> {
+        let binding = of.binding.metadata.name.as_deref().unwrap_or_default();
+        let marks = marks::marks(binding, of.source(), facts);
+        if let Some(fields) = marks::drift(meta, whose, &marks, template) {
+            self.kind.patch(of.cluster, meta, fields).await?;
+        }
+        Ok(())
+    }
+
+    async fn make(
+        &self,
+        of: Offered<'_>,
+        spec: ApiResourceSchemaSpec,
+        template: &OwnerReference,
+    ) -> Result<(), Error> {
+        let binding = of.binding.metadata.name.as_deref().unwrap_or_default();
+        let facts = Facts::of_spec(&spec);
+        let metadata = ObjectMeta {
+            labels: Some(marks::labels()),
+            annotations: Some(marks::marks(binding, of.source(), &facts)),
+            owner_references: Some(vec![template.clone()]),
+            ..ours::metadata(of.name(), None)
+        };
+        let object = ApiResourceSchema { metadata, spec };
+        match self.kind.create(of.cluster, &object).await {
+            Ok(_) => return Ok(()),
+            Err(CallError { cause: Cause::Exists, .. }) => {}
+            Err(err) => return Err(err.into()),
+        }
+        // A copy that lost its label is taken back.
+        let Some(live) = self.kind.get_live(of.cluster, "", of.name()).await? else {
+            return Err(of.missing());
+        };
+        if of.whose(&live.metadata) == Whose::Somebody || live.spec != object.spec {
+            return Err(of.foreign(false));
+        }
+        self.put_right(of, &live.metadata, Whose::Ours, &facts, template).await
+    }
+
+    /// Takes the templates of a binding off the schemas that they own and that the workspace itself exports: v0.8.1 owns
+    /// those as well, so that they would go with the template. They are marked as those that we label.
+    pub(super) async fn release(
         &self,
         cluster: &Cluster,
-    ) -> Vec<Arc<PartialObjectMeta<ApiResourceSchema>>> {
-        let mut all = self.kind.list(cluster);
-        all.retain(|schema| {
-            annotation(&schema.metadata, keys::ANNOTATION_TEMPLATE_OWNER_BINDING).is_some()
-                && annotation(&schema.metadata, keys::ANNOTATION_SOURCE).is_some()
-        });
-        all
+        binding: &ApiBinding,
+    ) -> Result<(), Error> {
+        let templates = plan::template_names(binding);
+        for schema in self.kind.list(cluster) {
+            let meta = &schema.metadata;
+            let owners = marks::without_templates(meta, &templates);
+            if let Some(owners) = owners.filter(|_| !ours::is_labelled(meta)) {
+                let fields = json!({ "metadata": {
+                    "ownerReferences": owners,
+                    "annotations": {
+                        keys::ANNOTATION_TEMPLATE_OWNER_BINDING: binding.metadata.name,
+                        keys::ANNOTATION_SOURCE: meta.uid,
+                    },
+                }});
+                self.kind.patch(cluster, meta, fields).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Takes back what was done to a schema.
@@ -257,18 +303,11 @@ impl Schemas {
         cluster: &Cluster,
         meta: &ObjectMeta,
     ) -> Result<(), Error> {
-        if ours::is_labelled(meta) {
+        if marks::is_copy(meta) {
             self.kind.delete(cluster, meta).await?;
-        } else if is_labelled(meta) {
-            self.kind.patch(cluster, meta, plan::without_marks()).await?;
+        } else {
+            self.kind.patch(cluster, meta, marks::without_marks()).await?;
         }
         Ok(())
     }
-}
-
-/// The labels of a copy.
-fn labels() -> std::collections::BTreeMap<String, String> {
-    let mut labels = ours::labels();
-    labels.insert(keys::LABEL_EXPORTED.to_owned(), keys::TRUE.to_owned());
-    labels
 }

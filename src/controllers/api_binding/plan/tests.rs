@@ -19,7 +19,7 @@ fn binding(name: &str, phase: &str, bound: &[(&str, &str)]) -> ApiBinding {
         "apiVersion": "apis.kcp.io/v1alpha2", "kind": "APIBinding",
         "metadata": { "name": name, "uid": "b1nd1ng" },
         "spec": { "reference": { "export": { "name": "any" } } },
-        "status": { "phase": phase, "boundResources": bound },
+        "status": { "phase": phase, "apiExportClusterName": "provider", "boundResources": bound },
     }))
     .unwrap()
 }
@@ -63,6 +63,8 @@ fn our_own_binding_is_known_by_its_name_and_by_the_identity_of_its_export() {
     let mut deleted = wild_west();
     deleted.metadata.deletion_timestamp =
         Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH));
+    let mut from_nowhere = wild_west();
+    from_nowhere.status.as_mut().unwrap().api_export_cluster_name = None;
     for (binding, expected) in [
         (binding("kb", "Bound", &[("wildwest.dev", "cowboys")]), Standing::Ignored),
         (binding("twin", "Bound", &[("kube-bind.io", "clusters")]), Standing::Ignored),
@@ -70,6 +72,7 @@ fn our_own_binding_is_known_by_its_name_and_by_the_identity_of_its_export() {
         (binding("wild", "Binding", &[("wildwest.dev", "cowboys")]), Standing::Held),
         (binding("wild", "Bound", &[]), Standing::Held),
         (deleted, Standing::Held),
+        (from_nowhere, Standing::Held),
         (wild_west(), Standing::Offered),
     ] {
         let name = binding.metadata.name.clone();
@@ -159,36 +162,63 @@ fn what_is_ours_in_a_template_is_put_right_field_by_field() {
     );
 }
 
+/// The metadata of a template of `cowboys-stable` with this name, annotation and owner.
+fn template(name: &str, said: Option<&str>, owner: Option<&str>) -> ObjectMeta {
+    let mut meta = object(&wanted().remove(1), &wild_west()).metadata;
+    meta.name = Some(name.to_owned());
+    let mark = keys::ANNOTATION_TEMPLATE_OWNER_BINDING.to_owned();
+    meta.annotations = said.map(|said| [(mark, said.to_owned())].into());
+    let of = |name: &str| OwnerReference { name: name.to_owned(), ..super::owner(&wild_west()) };
+    meta.owner_references = owner.map(|owner| vec![of(owner)]);
+    meta
+}
+
 #[test]
 fn a_template_is_generated_by_its_label_or_as_v0_8_1_marks_it() {
     let wanted = wanted().remove(1);
     let ours = object(&wanted, &wild_west()).metadata;
     let legacy = ObjectMeta { labels: None, ..ours.clone() };
     let copied = ObjectMeta { owner_references: None, ..legacy.clone() };
-    for (meta, expected) in [(ours, true), (legacy, true), (copied, false)] {
+    let of_another = template("cowboys-stable-namespaced", Some("other"), Some("other"));
+    for (meta, expected) in [(ours, true), (legacy, true), (copied, false), (of_another, false)] {
         assert_eq!(is_generated(&meta, &wild_west()), expected, "{meta:?}");
     }
 }
 
 #[test]
-fn the_binding_of_a_template_is_known_without_its_annotation() {
-    let wanted = wanted().remove(0);
-    let mut meta = object(&wanted, &wild_west()).metadata;
-    assert_eq!(binding_of(&meta), "cowboys-stable");
-    meta.annotations = None;
-    assert_eq!(binding_of(&meta), "cowboys-stable");
+fn the_binding_of_a_template_is_known_as_long_as_its_name_or_nothing_else_tells_another() {
+    for (name, said, owner, expected) in [
+        ("x-cluster", Some("x"), Some("x"), Some("x")),
+        ("x-namespaced", Some("x"), None, Some("x")),
+        ("x-cluster", None, Some("x"), Some("x")),
+        ("x-cluster", None, None, Some("x")),
+        ("x-cluster", Some("edited"), Some("x"), Some("x")),
+        ("x-cluster", Some(""), Some("x"), Some("x")),
+        // Copies that people made, with all that was in the original.
+        ("mine", Some("x"), Some("x"), None),
+        ("y-cluster", Some("x"), Some("x"), None),
+        // The binding x-cluster has templates of its own.
+        ("x-cluster-cluster", Some("x-cluster"), Some("x-cluster"), Some("x-cluster")),
+        ("x-cluster-cluster", Some("x"), Some("x"), None),
+    ] {
+        assert_eq!(binding_of(&template(name, said, owner)), expected, "{name} {said:?} {owner:?}");
+    }
+    let unlabelled = ObjectMeta { labels: None, ..template("x-cluster", Some("x"), Some("x")) };
+    assert_eq!(binding_of(&unlabelled), None);
 }
 
 #[test]
-fn the_marks_of_a_schema_say_what_a_template_needs() {
-    let bound = wild_west();
-    let facts = facts(&bound.bound_resources()[1]);
-    let meta = ObjectMeta {
-        annotations: Some(marks("cowboys-stable", "sheriffs-uid", &facts)),
-        ..ObjectMeta::default()
-    };
-    assert_eq!(Facts::of(&meta), Some(facts));
-    assert_eq!(Facts::of(&ObjectMeta::default()), None);
+fn bindings_whose_names_begin_alike_share_no_template() {
+    let names = |name: &str| template_names(&binding(name, "Bound", &[]));
+    assert_eq!(names("x"), ["x-cluster", "x-namespaced"]);
+    assert_eq!(names("x-cluster"), ["x-cluster-cluster", "x-cluster-namespaced"]);
+}
+
+#[test]
+fn a_template_goes_with_the_binding_that_owns_it() {
+    assert!(goes_with_its_binding(&template("x-cluster", Some("x"), Some("x"))));
+    assert!(!goes_with_its_binding(&template("x-cluster", Some("x"), None)));
+    assert!(!goes_with_its_binding(&template("x-cluster", Some("x"), Some("y"))));
 }
 
 #[test]
