@@ -1,104 +1,82 @@
-//! The export and the endpoints, or on Kubernetes the definitions and rights.
+//! In kcp: the export, the backend's rights on it, and the workspace that it is in.
 
-use k8s_openapi::api::authorization::v1::{
-    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
-};
-use kube::Api;
-use kube::api::{ApiResource, DynamicObject, PostParams};
-use kube::core::GroupVersionKind;
+use kube::ResourceExt as _;
 use serde_json::Value;
 
-use super::finding::{Finding, Object, Severity};
-use super::look::{Error, Look};
+use super::{is_answer, rights};
 use crate::api::claims::Claim;
-use crate::api::kcp::ApiExport;
+use crate::api::kcp::{ApiBinding, ApiExport};
 use crate::api::keys;
-use crate::cli::{Config, ProviderKind, SchemaSource};
-use crate::init::merge::merge;
+use crate::cli::{SchemaSource, WorkspacePath};
+use crate::doctor::finding::{Finding, Object, Severity};
+use crate::doctor::look::{Error, Export, Look};
+use crate::doctor::reason::Reason;
 use crate::init::shell_word;
 use crate::manifests;
 use crate::providers::ExportRef;
-use crate::runtime::endpoint::connect;
+use crate::runtime::cache::Scope;
+use crate::runtime::cluster::ClusterId;
+use crate::runtime::error::Cause;
 
-/// What is wrong with the installation as a whole.
-pub(super) async fn findings(look: &Look) -> Result<Vec<Finding>, Error> {
-    let mut all = match look.config.provider {
-        ProviderKind::Kcp => export(look).await?,
-        ProviderKind::Kubernetes => kubernetes(look).await?,
-    };
-    all.extend(look.not_ready.iter().map(|why| Finding {
-        severity: Severity::Error,
-        reason: "NotReady".to_owned(),
-        object: Object {
-            kind: "Endpoint".to_owned(),
-            name: why.split(": ").next().unwrap_or_default().to_owned(),
-            ..Object::default()
-        },
-        message: why.clone(),
-        repair: None,
-    }));
-    Ok(all)
-}
-
-/// The names of exports that the endpoints serve; without any, what their endpoint slices are called as a rule.
-fn names(look: &Look) -> Vec<String> {
-    let mut names: Vec<String> = look
-        .endpoints
-        .iter()
-        .filter_map(|endpoint| ExportRef::of_url(endpoint.uri()))
-        .map(|export| export.name)
-        .collect();
-    if names.is_empty() {
-        names.clone_from(&look.config.endpoint_slice_names);
-    }
-    names.sort_unstable();
-    names.dedup();
-    names
-}
-
-async fn export(look: &Look) -> Result<Vec<Finding>, Error> {
-    let client = connect(look.client.clone(), &look.metrics)?;
-    let exports: Api<ApiExport> = Api::all(client);
+/// What is wrong with the exports and their workspace.
+pub(super) async fn findings(look: &mut Look) -> Result<Vec<Finding>, Error> {
+    let claims = look.config.claims();
+    let wanted = manifests::kcp::api_export(&claims).map_err(Error::Manifests)?;
     let mut all = Vec::new();
-    for name in names(look) {
-        let object =
-            Object { kind: "APIExport".to_owned(), name: name.clone(), ..Object::default() };
-        match exports.get(&name).await {
+    for Export { name, read } in &look.exports {
+        let object = Object::installed("APIExport", name);
+        match read {
             Ok(export) => {
-                let wanted = manifests::kcp::api_export(&look.config.claims());
-                let wanted = wanted.map_err(Error::Manifests)?;
-                let repair = init(&look.config, &export, &name);
-                all.extend(outdated(&export, &wanted, &look.config.claims(), &object, &repair));
+                let repair = init(look, name, Some(export));
+                all.extend(outdated(export, &wanted, &claims, &object, repair.as_ref()));
             }
-            Err(err) => all.push(Finding {
-                severity: Severity::Error,
-                reason: "ExportUnreadable".to_owned(),
-                object,
-                message: format!(
-                    "cannot read it in the workspace of the kubeconfig: {err}; check --kubeconfig and --context"
-                ),
-                repair: None,
-            }),
+            Err(err) => all.push(unreadable(object, err)),
         }
     }
+    let answered = look.exports.iter().filter(|export| is_answer(&export.read));
+    let commands = answered
+        .map(|Export { name, read }| (name.clone(), init(look, name, read.as_ref().ok())))
+        .collect::<Vec<_>>();
+    for (name, repair) in commands {
+        all.extend(rights::findings(look, rights::on_kcp(&name), repair).await?);
+    }
+    all.extend(workspace(look));
     Ok(all)
 }
 
-/// The command that brings an export up to date.
-fn init(config: &Config, export: &ApiExport, name: &str) -> String {
-    let annotations = export.metadata.annotations.as_ref();
-    let path = annotations.and_then(|all| all.get(keys::KCP_PATH));
+fn unreadable(object: Object, err: &kube::Error) -> Finding {
+    let why = match err {
+        kube::Error::Api(status) => Cause::from(kube::Error::Api(status.clone())).to_string(),
+        other => other.to_string(),
+    };
+    let message = format!(
+        "cannot read it in the workspace of the kubeconfig: {why}; check --kubeconfig and --context"
+    );
+    Finding::new(Severity::Error, Reason::ExportUnreadable, object, message)
+}
+
+/// The command that brings an export and the rights on it up to date, where it is known in which workspace that is. The
+/// kubeconfig that `init` writes is the one in use, which it leaves alone where nothing in it changes.
+fn init(look: &Look, name: &str, export: Option<&ApiExport>) -> Option<String> {
+    let config = &look.config;
+    let annotated = export.and_then(|export| export.annotations().get(keys::KCP_PATH).cloned());
+    let url = look.client.cluster_url.to_string();
+    let in_url =
+        url.split_once("/clusters/").map(|(_, path)| path.trim_end_matches('/').to_owned());
+    let path = annotated.or(in_url).filter(|path| WorkspacePath::parse(path).is_ok())?;
     let source = match config.schema_source {
         SchemaSource::CustomResourceDefinitions => "customresourcedefinitions",
         SchemaSource::ApiResourceSchemas => "apiresourceschemas",
     };
-    let path = path.map_or("<path of its workspace>", String::as_str);
     let mut words = vec![
         "backend init".to_owned(),
-        format!("--workspace={path}"),
+        shell_word(&format!("--workspace={path}")),
         format!("--schema-source={source}"),
-        "--output=$(mktemp --dry-run)".to_owned(),
     ];
+    if let Some(kubeconfig) = &config.kubeconfig {
+        let absolute = std::path::absolute(kubeconfig).unwrap_or_else(|_| kubeconfig.clone());
+        words.push(shell_word(&format!("--output={}", absolute.display())));
+    }
     if name != keys::EXPORT {
         words.push(shell_word(&format!("--export-name={name}")));
     }
@@ -108,7 +86,74 @@ fn init(config: &Config, export: &ApiExport, name: &str) -> String {
     if let Some(address) = &config.external_address {
         words.push(shell_word(&format!("--external-address={address}")));
     }
-    words.join(" ")
+    Some(words.join(" "))
+}
+
+/// What is wrong in the workspace of the export, as far as its virtual workspace shows it: v0.8.1 bound it to itself and
+/// accepted all claims there, and served who bound it.
+fn workspace(look: &Look) -> Vec<Finding> {
+    let mut all = Vec::new();
+    if look.config.serve_export_workspace {
+        return all;
+    }
+    for endpoint in &look.endpoints {
+        let Some(served) = ExportRef::of_url(endpoint.uri()) else { continue };
+        let Ok(cluster) = ClusterId::parse(&served.cluster) else { continue };
+        let scope = Scope { endpoint: endpoint.id(), cluster: cluster.clone() };
+        let bindings = look.kinds.api_bindings.list_in(&scope);
+        let path = bindings.iter().find_map(|one| one.annotations().get(keys::KCP_PATH).cloned());
+        let of = |kind: &str, namespace: &str, name: &str| Object {
+            path: path.clone(),
+            cluster: cluster.to_string(),
+            namespace: namespace.to_owned(),
+            ..Object::installed(kind, name)
+        };
+        for binding in &bindings {
+            let Some(message) = exposed(binding, &served) else { continue };
+            let name = binding.name_any();
+            let none = ["--type=merge", r#"--patch={"spec":{"permissionClaims":[]}}"#];
+            let repair =
+                look.kubectl(&cluster, "patch", ("apibindings.apis.kcp.io", "", &name), &none);
+            let object = of("APIBinding", "", &name);
+            let reason = Reason::ExportWorkspaceExposed;
+            let found = Finding::new(Severity::Error, reason, object, message);
+            all.push(found.repaired_by(repair));
+        }
+        for consumer in look.kinds.cluster_bindings.list_in(&scope) {
+            let namespace = consumer.namespace().unwrap_or_default();
+            let object = of("ClusterBinding", &namespace, &consumer.name_any());
+            let message = "the workspace of the APIExport is not served, as it holds the token of the backend, so this consumer is \
+                           not either; bind it in a workspace of its own, or start the backend with \
+                           --serve-export-workspace=true";
+            let reason = Reason::ExportWorkspaceNotServed;
+            all.push(Finding::new(Severity::Error, reason, object, message));
+        }
+    }
+    all
+}
+
+/// What the workspace of an export grants to whoever has the backend's credential.
+fn exposed(binding: &ApiBinding, served: &ExportRef) -> Option<String> {
+    let found = binding.status.as_ref().and_then(|status| status.api_export_cluster_name.as_ref());
+    let reference = binding.spec.reference.export.as_ref()?;
+    if reference.name != served.name || found != Some(&served.cluster) {
+        return None;
+    }
+    let accepted = binding.spec.permission_claims.iter().filter(|claim| claim.is_accepted());
+    let names: Vec<String> = accepted
+        .map(|claim| {
+            let claim = &claim.claim.claim;
+            let group = if claim.group.is_empty() { "core" } else { &claim.group };
+            format!("{}.{group}", claim.resource)
+        })
+        .collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "v0.8.1 made the workspace of the APIExport accept its own claims: through the virtual workspace the backend's \
+             credential reaches {} there, the token and the rights of the backend among them; nothing needs that",
+            names.join(", ")
+        )
+    })
 }
 
 /// How an export differs from what this binary with these flags needs.
@@ -117,7 +162,7 @@ fn outdated(
     wanted: &Value,
     claims: &[Claim],
     object: &Object,
-    repair: &str,
+    repair: Option<&String>,
 ) -> Vec<Finding> {
     let mut all = Vec::new();
     let schemas: Vec<&str> = wanted["spec"]["resources"]
@@ -128,13 +173,9 @@ fn outdated(
         .filter(|schema| !export.spec.resources.iter().any(|known| known.schema == *schema))
         .collect();
     if !schemas.is_empty() {
-        all.push(Finding {
-            severity: Severity::Error,
-            reason: "ExportOutdated".to_owned(),
-            object: object.clone(),
-            message: format!("it does not export what this backend needs: {}", schemas.join(", ")),
-            repair: Some(repair.to_owned()),
-        });
+        let message = format!("it does not export what this backend needs: {}", schemas.join(", "));
+        let found = Finding::new(Severity::Error, Reason::ExportOutdated, object.clone(), message);
+        all.push(found.repaired_by(repair.cloned()));
     }
     let asks = |claim: &Claim| {
         export.spec.permission_claims.iter().any(|known| {
@@ -151,107 +192,20 @@ fn outdated(
             continue;
         }
         let names: Vec<String> = missing.into_iter().map(Claim::display).collect();
-        all.push(Finding {
-            severity,
-            reason: "ClaimsNotMade".to_owned(),
-            object: object.clone(),
-            message: format!(
-                "it does not claim {}, which these flags need; afterwards each workspace has to accept that",
-                names.join(", ")
-            ),
-            repair: Some(repair.to_owned()),
-        });
+        let message = format!(
+            "it does not claim {}, which these flags need; afterwards each workspace has to accept that",
+            names.join(", ")
+        );
+        let found = Finding::new(severity, Reason::ClaimsNotMade, object.clone(), message);
+        all.push(found.repaired_by(repair.cloned()));
     }
     all
 }
 
-fn definition() -> ApiResource {
-    let gvk = GroupVersionKind::gvk("apiextensions.k8s.io", "v1", "CustomResourceDefinition");
-    ApiResource::from_gvk_with_plural(&gvk, "customresourcedefinitions")
-}
-
-async fn kubernetes(look: &Look) -> Result<Vec<Finding>, Error> {
-    let client = connect(look.client.clone(), &look.metrics)?;
-    // Untyped, because types write numbers in another form than the server.
-    let definitions = Api::<DynamicObject>::all_with(client.clone(), &definition());
-    let mut all = Vec::new();
-    for wanted in manifests::crds::all().map_err(Error::Manifests)? {
-        let name = wanted["metadata"]["name"].as_str().unwrap_or_default();
-        let live = match definitions.get_opt(name).await {
-            Ok(live) => live.and_then(|live| serde_json::to_value(live).ok()),
-            Err(kube::Error::Api(_)) => continue, // Said by the rights below.
-            Err(_) => return Ok(all),             // Nobody answers, which the endpoint says.
-        };
-        let same = live.as_ref().is_some_and(|live| merge(live, &wanted) == *live);
-        if !same {
-            all.push(Finding {
-                severity: Severity::Error,
-                reason: "DefinitionOutdated".to_owned(),
-                object: Object {
-                    kind: "CustomResourceDefinition".to_owned(),
-                    name: name.to_owned(),
-                    ..Object::default()
-                },
-                message: "it is missing, or not the one that this backend needs".to_owned(),
-                repair: Some(format!(
-                    "kubectl {} apply --filename=manifests/kube-bind.io_{}.yaml",
-                    look.server(),
-                    name.split('.').next().unwrap_or_default()
-                )),
-            });
-        }
-    }
-    let reviews: Api<SelfSubjectAccessReview> = Api::all(client);
-    for claim in look.config.claims().iter().filter(|claim| !claim.kcp_only) {
-        let mut denied = Vec::new();
-        for verb in claim.verbs {
-            let review = review(claim, verb);
-            let allowed = match reviews.create(&PostParams::default(), &review).await {
-                Ok(answer) => answer.status.is_some_and(|status| status.allowed),
-                Err(kube::Error::Api(_)) => false,
-                Err(_) => return Ok(all),
-            };
-            if !allowed {
-                denied.push(*verb);
-            }
-        }
-        if !denied.is_empty() {
-            all.push(Finding {
-                severity: if claim.optional { Severity::Warning } else { Severity::Error },
-                reason: "RightsMissing".to_owned(),
-                object: Object {
-                    kind: "ClusterRole".to_owned(),
-                    name: keys::BACKEND_NAME.to_owned(),
-                    ..Object::default()
-                },
-                message: format!("the backend may not {} {}", denied.join(", "), claim.display()),
-                repair: Some(format!(
-                    "kubectl {} apply --filename=manifests/rbac.yaml",
-                    look.server()
-                )),
-            });
-        }
-    }
-    Ok(all)
-}
-
-fn review(claim: &Claim, verb: &str) -> SelfSubjectAccessReview {
-    SelfSubjectAccessReview {
-        spec: SelfSubjectAccessReviewSpec {
-            resource_attributes: Some(ResourceAttributes {
-                group: Some(claim.group.to_owned()),
-                resource: Some(claim.resource.to_owned()),
-                verb: Some(verb.to_owned()),
-                ..ResourceAttributes::default()
-            }),
-            ..SelfSubjectAccessReviewSpec::default()
-        },
-        ..SelfSubjectAccessReview::default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::api::claims::CLAIMS;
 
@@ -259,25 +213,53 @@ mod tests {
     fn an_export_is_outdated_by_its_schemas_and_by_its_claims() {
         let wanted = manifests::kcp::api_export(CLAIMS).unwrap();
         let export: ApiExport = serde_json::from_value(wanted.clone()).unwrap();
-        let object = Object { kind: "APIExport".into(), ..Object::default() };
-        assert_eq!(outdated(&export, &wanted, CLAIMS, &object, "init"), []);
+        let object = Object::installed("APIExport", "kube-bind.io");
+        let init = "init".to_owned();
+        assert_eq!(outdated(&export, &wanted, CLAIMS, &object, Some(&init)), []);
 
         let mut old = export;
         old.spec.resources[0].schema = "v0.apiconversions.kube-bind.io".into();
         old.spec.permission_claims.retain(|claim| claim.resource != "secrets");
         old.spec.permission_claims.retain(|claim| claim.resource != "events");
-        let found: Vec<_> = outdated(&old, &wanted, CLAIMS, &object, "init")
+        let found: Vec<_> = outdated(&old, &wanted, CLAIMS, &object, Some(&init))
             .into_iter()
             .map(|finding| (finding.severity, finding.reason, finding.repair))
             .collect();
-        let init = || Some("init".to_owned());
+        let repair = || Some(init.clone());
         assert_eq!(
             found,
             [
-                (Severity::Error, "ExportOutdated".to_owned(), init()),
-                (Severity::Error, "ClaimsNotMade".to_owned(), init()),
-                (Severity::Warning, "ClaimsNotMade".to_owned(), init()),
+                (Severity::Error, "ExportOutdated".to_owned(), repair()),
+                (Severity::Error, "ClaimsNotMade".to_owned(), repair()),
+                (Severity::Warning, "ClaimsNotMade".to_owned(), repair()),
             ]
         );
+    }
+
+    #[test]
+    fn the_workspace_of_an_export_is_exposed_by_the_claims_that_it_accepts_itself() {
+        let served = ExportRef { cluster: "exp0rt".into(), name: "kube-bind.io".into() };
+        let binding = |state: &str, cluster: &str| -> ApiBinding {
+            serde_json::from_value(json!({
+                "apiVersion": "apis.kcp.io/v1alpha2", "kind": "APIBinding",
+                "metadata": { "name": "kube-bind.io" },
+                "spec": {
+                    "reference": { "export": { "path": "root:kube-bind", "name": "kube-bind.io" } },
+                    "permissionClaims": [
+                        { "resource": "secrets", "verbs": ["*"], "state": state,
+                          "selector": { "matchAll": true } },
+                    ],
+                },
+                "status": { "phase": "Bound", "apiExportClusterName": cluster },
+            }))
+            .unwrap()
+        };
+        let found = |state, cluster| exposed(&binding(state, cluster), &served);
+        assert!(
+            found("Accepted", "exp0rt")
+                .is_some_and(|text| text.contains("reaches secrets.core there"))
+        );
+        assert_eq!(found("Rejected", "exp0rt"), None);
+        assert_eq!(found("Accepted", "other"), None);
     }
 }
