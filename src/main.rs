@@ -33,8 +33,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Doctor(config, format) => {
             log(0);
             match runtime.block_on(doctor::run(*config, format)) {
-                Ok(Verdict::Well) => ExitCode::SUCCESS,
-                Ok(Verdict::Unwell) => ExitCode::from(1),
+                Ok(verdict) => code(verdict),
                 Err(err) => {
                     failed(&err);
                     ExitCode::from(2)
@@ -44,10 +43,18 @@ pub(crate) fn main() -> ExitCode {
         Command::Workspaces(config, format) => {
             log(0);
             match runtime.block_on(doctor::workspaces(*config, format)) {
-                Ok(()) => ExitCode::SUCCESS,
+                Ok(verdict) => code(verdict),
                 Err(err) => failed(&err),
             }
         }
+    }
+}
+
+fn code(verdict: Verdict) -> ExitCode {
+    match verdict {
+        Verdict::Well => ExitCode::SUCCESS,
+        Verdict::Unwell => ExitCode::from(1),
+        Verdict::Unseen => ExitCode::from(2),
     }
 }
 

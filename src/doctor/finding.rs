@@ -4,14 +4,16 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::reason::Reason;
 use crate::init::shell_word;
 use crate::runtime::fleet::Cluster;
 
 /// How bad it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Something does not work, or is not safe.
+    #[default]
     Error,
     /// Something will not work, or is of no use any more.
     Warning,
@@ -50,10 +52,16 @@ impl Object {
             name: name.to_owned(),
         }
     }
+
+    /// One that belongs to the whole installation.
+    #[must_use]
+    pub fn installed(kind: &str, name: &str) -> Self {
+        Self { kind: kind.to_owned(), name: name.to_owned(), ..Self::default() }
+    }
 }
 
 /// A finding.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// How bad it is.
     pub severity: Severity,
@@ -66,20 +74,58 @@ pub struct Finding {
     /// The command that repairs it, for an admin; none where it takes more than a command.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repair: Option<String>,
+    /// The command deletes data that nothing brings back.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub destructive: bool,
+}
+
+impl Finding {
+    /// One for which there is no command.
+    #[must_use]
+    pub fn new(
+        severity: Severity,
+        reason: Reason,
+        object: Object,
+        message: impl Into<String>,
+    ) -> Self {
+        let (reason, message) = (reason.as_str().to_owned(), message.into());
+        Self { severity, reason, object, message, ..Self::default() }
+    }
+
+    /// The same with a command that repairs it.
+    #[must_use]
+    pub fn repaired_by(self, repair: Option<String>) -> Self {
+        Self { repair, ..self }
+    }
+
+    /// The same with a command that ends it, and deletes data.
+    #[must_use]
+    pub fn ended_by(self, repair: Option<String>) -> Self {
+        Self { destructive: repair.is_some(), repair, ..self }
+    }
 }
 
 /// A command as it can be pasted into a shell, with these names of objects in it. None where a name could be taken for
 /// something else: tenants choose names, and consumers some of them.
 #[must_use]
 pub(super) fn command(words: &[&str], names: &[&str]) -> Option<String> {
-    let is_harmless = |name: &&str| !name.starts_with('-') && !name.chars().any(char::is_control);
+    let is_harmless = |name: &&str| !name.starts_with('-') && !name.chars().any(is_unseen);
     let quoted: Vec<String> = words.iter().map(|word| shell_word(word)).collect();
     names.iter().all(is_harmless).then(|| quoted.join(" "))
 }
 
+/// Whether a character has no place of its own on a line: it controls the terminal or the direction of the text, or is
+/// not seen at all.
+fn is_unseen(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
 /// Text that others wrote, on one line: nobody but us says what repairs something.
-fn line(text: &str) -> String {
-    text.replace(char::is_control, " ")
+pub(super) fn line(text: &str) -> String {
+    text.replace(is_unseen, " ")
 }
 
 /// The findings as paragraphs.
@@ -103,7 +149,8 @@ pub(super) fn text(findings: &[Finding], clusters: usize) -> String {
             line(&finding.message)
         );
         if let Some(repair) = &finding.repair {
-            let _ = writeln!(text, "  to repair: {repair}");
+            let what = if finding.destructive { "to end it, with its data" } else { "to repair" };
+            let _ = writeln!(text, "  {what}: {repair}");
         }
         text.push('\n');
     }
@@ -132,6 +179,8 @@ mod tests {
             ("--all", None),
             ("a\nb", None),
             ("a\u{1b}[2K", None),
+            ("gnp\u{202e}.exe", None),
+            ("ad\u{200b}min", None),
         ] {
             assert_eq!(delete(name).as_deref(), expected, "{name:?}");
         }
@@ -143,35 +192,35 @@ mod tests {
             severity: Severity::Error,
             reason: "Bad\nReason".into(),
             object: Object { kind: "Role".into(), name: "a\u{1b}b".into(), ..Object::default() },
-            message: "it is\n  to repair: rm".into(),
-            repair: None,
+            message: "it is\n  to repair: rm\u{202e}fr".into(),
+            ..Finding::default()
         };
         let text = text(&[finding], 0);
         assert!(
-            text.starts_with("error Bad Reason: Role a b\n  it is   to repair: rm\n\n"),
+            text.starts_with("error Bad Reason: Role a b\n  it is   to repair: rm fr\n\n"),
             "{text}"
         );
     }
 
     #[test]
     fn a_finding_is_a_paragraph_with_what_it_is_about_why_and_what_to_do() {
-        let finding = Finding {
-            severity: Severity::Warning,
-            reason: "OrphanedRights".into(),
-            object: Object {
-                path: Some("root:a".into()),
-                cluster: "28rwq3skw0u9rkqq".into(),
-                kind: "Role".into(),
-                namespace: "ns".into(),
-                name: "star".into(),
-            },
-            message: "its export is gone".into(),
-            repair: Some("kubectl delete role star".into()),
+        let object = Object {
+            path: Some("root:a".into()),
+            cluster: "28rwq3skw0u9rkqq".into(),
+            kind: "Role".into(),
+            namespace: "ns".into(),
+            name: "star".into(),
         };
+        let finding =
+            Finding::new(Severity::Warning, Reason::OrphanedRights, object, "its export is gone");
+        let repaired = finding.clone().repaired_by(Some("kubectl delete role star".into()));
+        let ended = finding.ended_by(Some("kubectl delete namespace ns".into()));
         assert_eq!(
-            text(&[finding], 3),
+            text(&[repaired, ended], 3),
             "warning OrphanedRights: Role ns/star in root:a\n  its export is gone\n  to repair: kubectl delete role star\n\n\
-             3 served: 0 errors, 1 warnings, 0 notes"
+             warning OrphanedRights: Role ns/star in root:a\n  its export is gone\n  \
+             to end it, with its data: kubectl delete namespace ns\n\n\
+             3 served: 0 errors, 2 warnings, 0 notes"
         );
     }
 }

@@ -5,21 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::ListParams;
-use kube::core::PartialObjectMeta;
-use kube::{Api, Resource};
-use serde::de::DeserializeOwned;
+use kube::Api;
 
 use super::finding::command;
+use super::lists::{self, Listed};
+use crate::api::kcp::{ApiExport, ApiExportEndpointSlice};
 use crate::app::world::{self, World};
 use crate::cli::{Config, ProviderKind};
 use crate::init::connection::base_url;
 use crate::kinds::Kinds;
-use crate::providers::ProviderError;
+use crate::providers::{ExportRef, ProviderError};
 use crate::runtime::cluster::ClusterId;
-use crate::runtime::endpoint::Endpoint;
-use crate::runtime::fleet::{Cluster, Fleet, Readiness};
+use crate::runtime::endpoint::{Endpoint, connect};
+use crate::runtime::error::Cause;
+use crate::runtime::fleet::{Cluster, Fleet, Readiness, Source};
 use crate::runtime::metrics::Metrics;
 use crate::runtime::tasks::Tasks;
 
@@ -28,9 +27,6 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// After all is read, a workspace of which the binding is on its way is waited for this long.
 const SETTLE: Duration = Duration::from_millis(300);
-
-/// How many objects a page of a list has.
-const PAGE: u32 = 500;
 
 /// Why nothing could be seen.
 #[derive(Debug, thiserror::Error)]
@@ -52,17 +48,16 @@ pub enum Error {
     Yaml(#[source] serde_saphyr::ser::Error),
 }
 
-/// An object of a kind that is listed because it is not watched.
-#[derive(Debug, Clone)]
-pub(super) struct Listed {
-    pub(super) kind: &'static str,
-    pub(super) cluster: ClusterId,
-    pub(super) metadata: ObjectMeta,
+/// An export as the server of the kubeconfig has it.
+pub(super) struct Export {
+    pub(super) name: String,
+    pub(super) read: Result<ApiExport, kube::Error>,
 }
 
 /// What was seen.
 pub(super) struct Look {
     pub(super) config: Config,
+    /// How the server of the kubeconfig is reached, or the one that the flags name instead.
     pub(super) client: kube::Config,
     pub(super) kinds: Arc<Kinds>,
     pub(super) metrics: Arc<Metrics>,
@@ -70,10 +65,14 @@ pub(super) struct Look {
     pub(super) clusters: Vec<Cluster>,
     /// All endpoints that there are.
     pub(super) endpoints: Vec<Arc<Endpoint>>,
-    /// What could not be read.
+    /// The exports that the endpoints serve; none on Kubernetes.
+    pub(super) exports: Vec<Export>,
+    /// What could not be read, each beginning with what that is and `: `.
     pub(super) not_ready: Vec<String>,
     /// All roles and bindings, ours and others'.
-    pub(super) rights: Vec<Listed>,
+    rights: Vec<Listed>,
+    /// What is watched.
+    pub(super) sources: Vec<Arc<dyn Source>>,
     tasks: Tasks,
 }
 
@@ -81,12 +80,15 @@ impl Look {
     /// Reads everything once.
     pub(super) async fn at(config: Config) -> Result<Self, Error> {
         let metrics = Arc::new(Metrics::default());
-        let World { client, kinds, provider } = World::of(&config).await?;
+        let World { mut client, kinds, provider } = World::of(&config).await?;
+        if let (ProviderKind::Kubernetes, Some(url)) = (config.provider, &config.server_url) {
+            client.cluster_url = url.clone();
+        }
         let tasks = Tasks::default();
         let stop = tasks.cancelled().clone();
-        let mut sources = kinds.watches(&metrics, false);
+        let mut sources = kinds.watches(&metrics, true);
         sources.extend(provider.sources(&metrics));
-        let fleet = Fleet::new(sources, vec![], Arc::clone(&metrics), tasks.clone());
+        let fleet = Fleet::new(sources.clone(), vec![], Arc::clone(&metrics), tasks.clone());
         let running = provider.run(Arc::clone(&fleet), Arc::clone(&metrics), stop.clone());
         let read = async {
             while !fleet.readiness().waiting.is_empty() {
@@ -100,20 +102,79 @@ impl Look {
         }
         let clusters = fleet.clusters();
         let endpoints = fleet.endpoints();
+        let Readiness { waiting: mut not_ready, away } = fleet.readiness();
+        not_ready.extend(away);
+        not_ready.extend(endpoints.iter().filter_map(|endpoint| unserved(&sources, endpoint)));
         let mut rights = Vec::new();
         let mut seen = HashSet::new();
         for cluster in &clusters {
             if seen.insert(cluster.endpoint.id()) {
                 let endpoint = &cluster.endpoint;
-                list::<ClusterRole>("ClusterRole", endpoint, &mut rights).await;
-                list::<ClusterRoleBinding>("ClusterRoleBinding", endpoint, &mut rights).await;
-                list::<Role>("Role", endpoint, &mut rights).await;
-                list::<RoleBinding>("RoleBinding", endpoint, &mut rights).await;
+                not_ready.extend(
+                    lists::metadata::<ClusterRole>("ClusterRole", endpoint, &mut rights).await,
+                );
+                let kind = "ClusterRoleBinding";
+                not_ready.extend(
+                    lists::metadata::<ClusterRoleBinding>(kind, endpoint, &mut rights).await,
+                );
+                not_ready.extend(lists::metadata::<Role>("Role", endpoint, &mut rights).await);
+                not_ready.extend(
+                    lists::metadata::<RoleBinding>("RoleBinding", endpoint, &mut rights).await,
+                );
             }
         }
-        let Readiness { waiting: mut not_ready, away } = fleet.readiness();
-        not_ready.extend(away);
-        Ok(Self { config, client, kinds, metrics, clusters, endpoints, not_ready, rights, tasks })
+        let mut look = Self {
+            config,
+            client,
+            kinds,
+            metrics,
+            clusters,
+            endpoints,
+            exports: Vec::new(),
+            not_ready,
+            rights,
+            sources,
+            tasks,
+        };
+        if look.config.provider == ProviderKind::Kcp {
+            look.read_exports().await?;
+        }
+        Ok(look)
+    }
+
+    /// Reads the exports that the endpoints serve; without any endpoint, those that the endpoint slices are of. Says
+    /// which of several slices cannot be read.
+    async fn read_exports(&mut self) -> Result<(), Error> {
+        let client = connect(self.client.clone(), &self.metrics)?;
+        let served = self.endpoints.iter().filter_map(|endpoint| ExportRef::of_url(endpoint.uri()));
+        let mut names: Vec<String> = served.map(|export| export.name).collect();
+        if self.config.server_url.is_none() && (names.is_empty() || !self.not_ready.is_empty()) {
+            let slices: Api<ApiExportEndpointSlice> = Api::all(client.clone());
+            for slice in &self.config.endpoint_slice_names {
+                match slices.get(slice).await {
+                    Ok(found) => names.push(found.spec.export.name),
+                    Err(err) => {
+                        let said = format!("APIExportEndpointSlice {slice} ");
+                        if !self.not_ready.iter().any(|why| why.contains(&said)) {
+                            let cause = Cause::from(err);
+                            self.not_ready.push(format!("APIExportEndpointSlice {slice}: {cause}"));
+                        }
+                    }
+                }
+            }
+        }
+        if names.is_empty() {
+            // kcp calls the first slice of an export as the export.
+            names.clone_from(&self.config.endpoint_slice_names);
+        }
+        names.sort_unstable();
+        names.dedup();
+        let exports: Api<ApiExport> = Api::all(client);
+        for name in names {
+            let read = exports.get(&name).await;
+            self.exports.push(Export { name, read });
+        }
+        Ok(())
     }
 
     /// Lets go of all connections.
@@ -125,7 +186,7 @@ impl Look {
     /// as the context of whoever runs it may be another one. None where the name is none that belongs in a command.
     pub(super) fn kubectl(
         &self,
-        cluster: &Cluster,
+        cluster: &ClusterId,
         verb: &str,
         (kind, namespace, name): (&str, &str, &str),
         more: &[&str],
@@ -133,7 +194,7 @@ impl Look {
         let server = match self.config.provider {
             ProviderKind::Kubernetes => self.server(),
             ProviderKind::Kcp => {
-                format!("--server={}/clusters/{}", base_url(&self.client.cluster_url), cluster.id)
+                format!("--server={}/clusters/{}", base_url(&self.client.cluster_url), cluster)
             }
         };
         let place = format!("--namespace={namespace}");
@@ -153,24 +214,24 @@ impl Look {
     pub(super) fn rights_in(&self, cluster: &Cluster) -> impl Iterator<Item = &Listed> {
         self.rights.iter().filter(|listed| listed.cluster == cluster.id)
     }
+
+    /// Whether what is not seen in a cluster is not there: its server serves everything that is looked at.
+    pub(super) fn shows_all(&self, cluster: &Cluster) -> bool {
+        self.sources.iter().all(|source| source.listed(cluster.endpoint.id()))
+    }
 }
 
-/// Lists a kind in all clusters of an endpoint. What may not be read is missing, which the claims of the workspace say.
-async fn list<K>(kind: &'static str, endpoint: &Endpoint, all: &mut Vec<Listed>)
-where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
-{
-    let api: Api<K> = Api::all(endpoint.wildcard());
-    let mut params = ListParams::default().limit(PAGE);
-    loop {
-        let Ok(page) = api.list_metadata(&params).await else { return };
-        all.extend(page.items.into_iter().filter_map(|object: PartialObjectMeta<K>| {
-            let cluster = endpoint.cluster_of(&object.metadata)?;
-            Some(Listed { kind, cluster, metadata: object.metadata })
-        }));
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => params = params.continue_token(&token),
-            None => return,
-        }
-    }
+/// The kinds that an endpoint does not serve, for people.
+fn unserved(sources: &[Arc<dyn Source>], endpoint: &Endpoint) -> Option<String> {
+    let id = endpoint.id();
+    let missing = sources.iter().filter(|source| source.synced(id) && !source.listed(id));
+    let missing: Vec<&str> = missing.map(|source| source.name()).collect();
+    (!missing.is_empty()).then(|| {
+        format!(
+            "{}: does not serve {}, so nothing is concluded from what is not seen there; on Kubernetes apply manifests/, in \
+             kcp look at the resources and claims of the APIExport",
+            endpoint.url(),
+            missing.join(", ")
+        )
+    })
 }

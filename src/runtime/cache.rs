@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use tokio::time::Instant;
 
-use super::cluster::ClusterId;
+use super::cluster::{ClusterId, ObjKey};
 use super::endpoint::EndpointId;
 
 /// One cluster as seen through one endpoint.
@@ -64,6 +64,8 @@ struct Written<C> {
 
 struct EndpointCache<C> {
     synced: bool,
+    /// It was synced by a list, and not for want of one.
+    listed: bool,
     /// The newest version that the watch showed: an object that is not here and is older was deleted.
     newest: u64,
     clusters: HashMap<ClusterId, BTreeMap<Name, Entry<C>>>,
@@ -71,7 +73,7 @@ struct EndpointCache<C> {
 
 impl<C> Default for EndpointCache<C> {
     fn default() -> Self {
-        Self { synced: false, newest: 0, clusters: HashMap::new() }
+        Self { synced: false, listed: false, newest: 0, clusters: HashMap::new() }
     }
 }
 
@@ -209,6 +211,28 @@ impl<C: Resource> Cache<C> {
         self.read().get(&endpoint).is_some_and(|endpoint| endpoint.synced)
     }
 
+    /// Whether a server ever listed the kind through the endpoint, so that what is not here is not there.
+    pub fn listed(&self, endpoint: EndpointId) -> bool {
+        self.read().get(&endpoint).is_some_and(|endpoint| endpoint.listed)
+    }
+
+    /// The clusters of which anything is known through an endpoint.
+    pub fn clusters(&self, endpoint: EndpointId) -> Vec<ClusterId> {
+        let endpoints = self.read();
+        endpoints.get(&endpoint).map_or_else(Vec::new, |of| of.clusters.keys().cloned().collect())
+    }
+
+    /// The objects that could not be decoded.
+    pub fn unreadable(&self, endpoint: EndpointId) -> Vec<ObjKey> {
+        let endpoints = self.read();
+        let of = endpoints.get(&endpoint).into_iter().flat_map(|endpoint| &endpoint.clusters);
+        of.flat_map(|(cluster, objects)| {
+            let bad = objects.iter().filter(|(_, entry)| entry.object().is_none());
+            bad.map(|((namespace, name), _)| ObjKey::new(cluster, namespace, name))
+        })
+        .collect()
+    }
+
     /// Marks the kind as known to be empty, or unchanged, without a list: the server does not serve
     /// it (yet). What is in the cache stays, because "not served" is never proof of a deletion.
     pub fn mark_synced(&self, endpoint: EndpointId) {
@@ -288,6 +312,7 @@ impl<C: Resource> Cache<C> {
         }
         let known = endpoints.entry(endpoint).or_default();
         known.synced = true;
+        known.listed = true;
         for (cluster, objects) in &mut known.clusters {
             let listed = listed.remove(cluster).unwrap_or_default();
             objects.retain(|name, entry| {

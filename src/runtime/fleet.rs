@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::cache::Scope;
-use super::cluster::ClusterId;
+use super::cluster::{ClusterId, ObjKey};
 use super::endpoint::{ConnectError, Endpoint, EndpointId, EndpointSpec};
 use super::metrics::Metrics;
 use super::tasks::Tasks;
@@ -31,6 +31,10 @@ pub trait Source: Send + Sync {
     -> BoxFuture<'static, ()>;
     /// Whether the kind was listed once through the endpoint.
     fn synced(&self, endpoint: EndpointId) -> bool;
+    /// Whether the server ever listed the kind through the endpoint: one that does not serve it is not waited for.
+    fn listed(&self, endpoint: EndpointId) -> bool;
+    /// The objects that could not be decoded.
+    fn unreadable(&self, endpoint: EndpointId) -> Vec<ObjKey>;
     /// Drops what is known through an endpoint.
     fn forget(&self, endpoint: EndpointId);
 }

@@ -21,8 +21,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::cache::{Cache, Decoded, Delta, Scope};
-use super::cluster::ObjKey;
-use super::endpoint::{REQUEST_TIMEOUT, WATCH_TIMEOUT};
+use super::cluster::{ClusterId, ObjKey};
+use super::endpoint::{EndpointId, REQUEST_TIMEOUT, WATCH_TIMEOUT};
 use super::error::{Action, CallError, Cause};
 use super::fleet::{Cluster, Fleet};
 
@@ -177,6 +177,12 @@ where
     #[must_use]
     pub fn list_in(&self, scope: &Scope) -> Vec<Arc<C>> {
         self.cache.list(scope)
+    }
+
+    /// The clusters of which an object is known through an endpoint, whether they are served or not.
+    #[must_use]
+    pub fn clusters(&self, endpoint: EndpointId) -> Vec<ClusterId> {
+        self.cache.clusters(endpoint)
     }
 
     /// The keys of all readable objects of a cluster.

@@ -15,6 +15,7 @@ use kube::runtime::watcher::{Error, Event};
 use tokio::time::Instant;
 
 use super::cache::{Decoded, Snapshot};
+use super::cluster::ObjKey;
 use super::endpoint::{Endpoint, EndpointId};
 use super::error::shortened;
 use super::fleet::{Fleet, Source};
@@ -56,6 +57,14 @@ where
 
     fn synced(&self, endpoint: EndpointId) -> bool {
         self.kind.cache.synced(endpoint)
+    }
+
+    fn listed(&self, endpoint: EndpointId) -> bool {
+        self.kind.cache.listed(endpoint)
+    }
+
+    fn unreadable(&self, endpoint: EndpointId) -> Vec<ObjKey> {
+        self.kind.cache.unreadable(endpoint)
     }
 
     fn forget(&self, endpoint: EndpointId) {

@@ -133,6 +133,7 @@ async fn an_unreadable_object_is_neither_stale_nor_deleted() {
     let bad = || Decoded::Unreadable(Box::new(map("x", "2").metadata), "bad".into());
     assert!(cache.apply(&a, bad()).is_none());
     assert!(cache.get(&a, "ns", "x").is_none());
+    assert_eq!(cache.unreadable(a.endpoint), [ObjKey::new(&a.cluster, "ns", "x")]);
     let snapshot = Snapshot { began: Instant::now(), objects: vec![(a.cluster.clone(), bad())] };
     assert!(cache.replace(a.endpoint, snapshot).is_empty());
     let healed = cache.apply(&a, Decoded::Object(map("x", "3"))).unwrap();
@@ -145,8 +146,11 @@ async fn a_forgotten_endpoint_reports_no_deletion_and_a_kind_not_served_keeps_it
     let a = scope("a");
     cache.apply(&a, Decoded::Object(map("x", "1")));
     cache.mark_synced(a.endpoint);
-    assert!(cache.synced(a.endpoint));
+    assert!(cache.synced(a.endpoint) && !cache.listed(a.endpoint));
+    assert_eq!(cache.clusters(a.endpoint), std::slice::from_ref(&a.cluster));
     assert_eq!(names(&cache, &a), pairs(&[("x", "1")]));
+    cache.replace(a.endpoint, Snapshot { began: Instant::now(), objects: vec![] });
+    assert!(cache.listed(a.endpoint) && cache.clusters(a.endpoint).is_empty());
     cache.forget(a.endpoint);
     assert!(!cache.synced(a.endpoint));
 }

@@ -55,7 +55,11 @@ async fn export(kcp: &Shards, name: &str) -> Result<(Workspace, Vec<String>)> {
     Ok((export, base.into_iter().chain(flags()).collect()))
 }
 
-async fn start(kcp: &Arc<Shards>, name: &str, more: &[String]) -> Result<Provider<Shards>> {
+pub(super) async fn start(
+    kcp: &Arc<Shards>,
+    name: &str,
+    more: &[String],
+) -> Result<Provider<Shards>> {
     let name = stack::unique(name);
     let (export, mut flags) = export(kcp, &name).await?;
     flags.extend(more.iter().cloned());
@@ -64,7 +68,10 @@ async fn start(kcp: &Arc<Shards>, name: &str, more: &[String]) -> Result<Provide
 }
 
 /// A workspace on a shard that is served and offers an API, and an admin client for it.
-async fn tenant(provider: &Provider<Shards>, shard: Shard) -> Result<(Workspace, Client)> {
+pub(super) async fn tenant(
+    provider: &Provider<Shards>,
+    shard: Shard,
+) -> Result<(Workspace, Client)> {
     let kcp = &provider.kcp;
     let name = stack::unique("tenant");
     let workspace = kcp.create_workspace_in(shard.region(), "root", &name).await?;

@@ -1,0 +1,94 @@
+//! Whether the consumers of a cluster have the rights that this backend gives to each, so that they need none of v0.8.1's.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::rbac::v1::PolicyRule;
+use kube::ResourceExt as _;
+
+use super::look::Look;
+use crate::api::conditions::{RIGHTS_GRANTED, get};
+use crate::api::v1alpha2::ApiServiceExport;
+use crate::consumer::contract::Contract;
+use crate::consumer::rights::{ExportName, Rights, cluster_wide, in_namespace};
+use crate::rights::ExportRights;
+use crate::runtime::fleet::Cluster;
+
+/// Why a consumer still needs what v0.8.1 gave to all, and what to do first; none where each export has its own rights.
+pub(super) fn ungranted(look: &Look, cluster: &Cluster) -> Option<String> {
+    if !look.shows_all(cluster) {
+        return Some("not all of this workspace can be seen; look again when it can".to_owned());
+    }
+    let id = cluster.endpoint.id();
+    let bad = look.sources.iter().flat_map(|source| source.unreadable(id));
+    if let Some(bad) = bad.into_iter().find(|bad| bad.cluster == cluster.id) {
+        return Some(format!("{} cannot be read; correct it first", bad.in_cluster()));
+    }
+    look.kinds.exports.list(cluster).into_iter().find_map(|export| {
+        if has_own_rights(look, cluster, &export) {
+            return None;
+        }
+        let name = format!("{}/{}", export.namespace().unwrap_or_default(), export.name_any());
+        let conditions = export.status.as_ref().map_or(&[][..], |status| &status.conditions);
+        let said = get(conditions, RIGHTS_GRANTED).filter(|said| !said.is_true());
+        Some(match said.and_then(|said| said.message.as_deref()) {
+            Some(why) => {
+                format!("APIServiceExport {name} cannot get rights of its own yet: {why}")
+            }
+            None => format!(
+                "APIServiceExport {name} has no rights of its own yet; start the backend, and look again"
+            ),
+        })
+    })
+}
+
+fn has_own_rights(look: &Look, cluster: &Cluster, export: &ApiServiceExport) -> bool {
+    let namespace = export.namespace().unwrap_or_default();
+    let name = ExportName::new(&namespace, &export.name_any());
+    let contract = look.kinds.contract(cluster, &namespace);
+    let allow_shared = look.config.allow_shared_cluster_scope;
+    let rights = ExportRights { kinds: Arc::clone(&look.kinds), allow_shared }.of(cluster, export);
+    let (Some(contract), Some(rights)) = (contract, rights) else {
+        return false;
+    };
+    let given = look.kinds.service_namespaces.list_namespace(cluster, &namespace);
+    let mut given = given.iter().filter_map(|object| object.status.as_ref()?.namespace.clone());
+    is_granted_widely(look, cluster, &contract, &name, &rights)
+        && is_granted_in(look, cluster, &namespace, &name, &rights.contract)
+        && given.all(|service| is_granted_in(look, cluster, &service, &name, &rights.service))
+}
+
+fn is_granted_widely(
+    look: &Look,
+    cluster: &Cluster,
+    contract: &Contract,
+    export: &ExportName,
+    rights: &Rights,
+) -> bool {
+    let (role, binding) = cluster_wide(export, contract, &rights.cluster);
+    let kinds = &look.kinds;
+    let same_role = kinds.cluster_roles.get(cluster, "", &role.name_any());
+    let same_binding = kinds.cluster_role_bindings.get(cluster, "", &binding.name_any());
+    rights.cluster.is_empty()
+        || (same_role.is_some_and(|known| known.rules == role.rules)
+            && same_binding.is_some_and(|known| {
+                (&known.role_ref, &known.subjects) == (&binding.role_ref, &binding.subjects)
+            }))
+}
+
+fn is_granted_in(
+    look: &Look,
+    cluster: &Cluster,
+    namespace: &str,
+    export: &ExportName,
+    rules: &[PolicyRule],
+) -> bool {
+    let (role, binding) = in_namespace(export, namespace, rules);
+    let kinds = &look.kinds;
+    let same_role = kinds.roles.get(cluster, namespace, &role.name_any());
+    let same_binding = kinds.role_bindings.get(cluster, namespace, &binding.name_any());
+    rules.is_empty()
+        || (same_role.is_some_and(|known| known.rules == role.rules)
+            && same_binding.is_some_and(|known| {
+                (&known.role_ref, &known.subjects) == (&binding.role_ref, &binding.subjects)
+            }))
+}
