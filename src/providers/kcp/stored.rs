@@ -1,17 +1,17 @@
-//! The endpoints that were known last, in a file, for a start while the export's own shard is away.
+//! What was known last, in a file, for a start while the export's own shard is away.
 //!
-//! One small JSON file in the directory of `--state-dir`: the server of the kubeconfig, and of each slice the URLs
-//! that it had last. A file of another server is ignored and replaced, and of one with other slices those are taken
-//! that the flags name, so that no endpoint of another installation is ever used. Those of other slices stay in it: one
-//! process per Partition may share the directory. What the file says is checked like what a slice says. It is replaced
-//! as a whole, with mode 0600, when an endpoint comes or goes and at no other time.
+//! One small JSON file in the directory of `--state-dir`: the server of the kubeconfig, of each slice the URLs that it
+//! had last, and the user that other workspaces know us as, which is no secret. A file of another server is ignored
+//! and replaced, and of one with other slices those are taken that the flags name, so that no endpoint of another
+//! installation is ever used. Those of other slices stay in it: one process per Partition may share the directory, and
+//! a lock on a file beside it lets one write after the other. What the file says is checked like what a slice says. It
+//! is replaced as a whole, with mode 0600, when it would hold something else and at no other time.
 //!
-//! A slice without endpoints, or one that is gone, leaves the file as it is: that is a hiccup of a cache server more
-//! often than the end of all shards. To know an endpoint too many costs a watch that fails; to know one too
-//! few costs its workspaces the service.
+//! A URL that a slice no longer has stays as long as the fleet holds its endpoint, and a slice without endpoints, or
+//! one that is gone, leaves the file as it is: that is a hiccup of a cache server more often than the end of a
+//! shard. To know an endpoint too many costs a watch that fails; to know one too few costs its workspaces the service.
 //!
-//! Nothing that goes wrong with the file ends a running process: it says so, and the endpoints are stored with the
-//! next change.
+//! Nothing that goes wrong with the file ends a running process: it says so, and tries again until it is written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
@@ -21,12 +21,20 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 /// Name of the file.
 const FILE: &str = "endpoints.json";
+/// The file before it takes the place of the old one. Whoever has the lock may replace what another one left.
+const DRAFT: &str = "endpoints.json.new";
+/// Who has a lock on this one may write.
+const LOCK: &str = "endpoints.lock";
 
 /// A larger file is none of ours: a thousand shards have 100 KB.
 const LARGEST: u64 = 1 << 20;
+
+/// The URLs of each slice.
+pub(super) type Urls = BTreeMap<String, BTreeSet<String>>;
 
 /// The directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -42,62 +50,89 @@ pub struct StateError {
 }
 
 /// What the file holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Content {
     /// Where the slices are: the server of the kubeconfig, with the workspace in its path.
     server: String,
     /// The endpoints of each slice.
-    slices: BTreeMap<String, BTreeSet<String>>,
+    slices: Urls,
+    /// Who we are in workspaces other than our own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    user: Option<String>,
 }
 
-/// The file, and what was in it last.
-pub(super) struct Stored {
+/// The file, and what was in it at the start.
+pub struct Stored {
+    dir: PathBuf,
     path: PathBuf,
-    /// Content of the file, as far as we wrote it or took it over.
-    content: Mutex<Content>,
-    /// What was found at the start.
-    found: BTreeMap<String, BTreeSet<String>>,
+    server: String,
+    found: Content,
+    /// Our user, as soon as we know it better than the file.
+    user: Mutex<Option<String>>,
+    changed: Notify,
+    /// Why it could not be written; said once.
+    failed: Mutex<Option<String>>,
 }
 
 impl Stored {
-    /// Reads what an earlier process left for these slices of this server. Fails only where the directory
-    /// cannot be written in.
+    /// Reads what an earlier process left of this server. Fails only where the directory cannot be written in, and there
+    /// is nothing in it that could be used without.
     pub(super) fn open(dir: &Path, server: &str, slices: &[String]) -> Result<Self, StateError> {
         let path = dir.join(FILE);
         // What cannot be written now cannot be written when it counts.
-        let draft = draft(&path);
-        write_new(&draft, b"")
-            .and_then(|()| fs::remove_file(&draft))
-            .map_err(|source| StateError { path: dir.to_owned(), source })?;
-        let file = path.display();
-        let found = match read(&path) {
-            Ok(None) => BTreeMap::new(),
-            Ok(Some(content)) if content.server == server => content.slices,
+        let draft = dir.join(DRAFT);
+        let writable = lock(dir)
+            .and_then(|_lock| write_new(&draft, b"").and_then(|()| fs::remove_file(&draft)));
+        let (file, read) = (path.display(), read(&path));
+        if let Err(source) = writable {
+            if !matches!(read, Ok(Some(_))) {
+                return Err(StateError { path: dir.to_owned(), source });
+            }
+            tracing::warn!(
+                "{file} cannot be replaced: {source}; going on with what it says; make room in the directory and let this \
+                 process write in it"
+            );
+        }
+        let mut found = match read {
+            Ok(Some(content)) if content.server == server => content,
+            Ok(None) => Content::default(),
             Ok(Some(content)) => {
                 tracing::warn!(
                     "{file} is ignored: it was made for {}, and the server of the kubeconfig is {server}; it is \
                      replaced as soon as an endpoint is known; give each installation a --state-dir of its own",
                     content.server
                 );
-                BTreeMap::new()
+                Content::default()
             }
             Err(err) => {
                 tracing::warn!(
                     "{file} is ignored: {err}; it is replaced as soon as an endpoint is known; delete it if this is \
                      said again at the next start"
                 );
-                BTreeMap::new()
+                Content::default()
             }
         };
-        let content = Content { server: server.to_owned(), slices: found.clone() };
-        let found: BTreeMap<_, _> =
-            found.into_iter().filter(|(name, _)| slices.contains(name)).collect();
-        Ok(Self { path, content: Mutex::new(content), found })
+        found.slices.retain(|name, _| slices.contains(name));
+        let (dir, server) = (dir.to_owned(), server.to_owned());
+        let (user, changed, failed) = (Mutex::default(), Notify::new(), Mutex::default());
+        Ok(Self { dir, path, server, found, user, changed, failed })
     }
 
     /// The endpoints that an earlier process knew of a slice; none if it knew none.
     pub(super) fn of(&self, slice: &str) -> Option<&BTreeSet<String>> {
-        self.found.get(slice)
+        self.found.slices.get(slice)
+    }
+
+    /// The user that an earlier process was; none if it did not know.
+    #[must_use]
+    pub fn user(&self) -> Option<&str> {
+        self.found.user.as_deref()
+    }
+
+    /// Lets the user be stored.
+    pub fn keep_user(&self, user: String) {
+        *self.user.lock().unwrap_or_else(PoisonError::into_inner) = Some(user);
+        self.touch();
     }
 
     /// The file, for people.
@@ -105,53 +140,79 @@ impl Stored {
         &self.path
     }
 
-    /// Notes the endpoints of a slice, and writes the file if they are others than before.
-    pub(super) async fn note(self: &Arc<Self>, slice: &str, urls: &BTreeSet<String>) {
-        let this = Arc::clone(self);
-        let (slice, urls) = (slice.to_owned(), urls.clone());
-        // A disk may hang. The lock lets one write after the other.
-        let written = tokio::task::spawn_blocking(move || this.write(slice, urls)).await;
-        if let Ok(Err(err)) = written {
-            tracing::warn!(
-                "cannot store the endpoints in {}: {err}; going on with those that are known; a restart while {} is \
-                 away would not know them: make room in the directory and let this process write in it",
-                self.path.display(),
-                self.content.lock().unwrap_or_else(PoisonError::into_inner).server
-            );
-        }
+    /// Says that there may be something to store.
+    pub(super) fn touch(&self) {
+        self.changed.notify_one();
     }
 
-    fn write(&self, slice: String, urls: BTreeSet<String>) -> io::Result<()> {
-        let mut content = self.content.lock().unwrap_or_else(PoisonError::into_inner);
-        if urls.is_empty() || content.slices.get(&slice) == Some(&urls) {
+    /// Waits until there may be.
+    pub(super) async fn touched(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Makes the file say what is known now; `held` are endpoints that slices no longer have. Whether it does.
+    pub(super) async fn store(self: &Arc<Self>, slices: Urls, held: BTreeSet<String>) -> bool {
+        let this = Arc::clone(self);
+        // A disk may hang.
+        let written = tokio::task::spawn_blocking(move || this.write(slices, &held)).await;
+        let err = match written {
+            Ok(written) => written.err().map(|err| err.to_string()),
+            Err(err) => Some(err.to_string()),
+        };
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(err) = &err
+            && failed.as_ref() != Some(err)
+        {
+            tracing::warn!(
+                "cannot store the endpoints in {}: {err}; going on with those that are known, and trying again; a restart \
+                 while {} is away would not know them: make room in the directory and let this process write in it",
+                self.path.display(),
+                self.server
+            );
+        }
+        *failed = err;
+        failed.is_none()
+    }
+
+    fn write(&self, slices: Urls, held: &BTreeSet<String>) -> io::Result<()> {
+        let _lock = lock(&self.dir)?;
+        // Another process may have written of its slices since.
+        let before = read(&self.path).ok().flatten().filter(|now| now.server == self.server);
+        let mut next = before.clone().unwrap_or_default();
+        next.server.clone_from(&self.server);
+        for (name, mut urls) in slices.into_iter().filter(|(_, urls)| !urls.is_empty()) {
+            let known = next.slices.remove(&name).unwrap_or_default();
+            urls.extend(known.into_iter().filter(|url| held.contains(url)));
+            next.slices.insert(name, urls);
+        }
+        if let Some(user) = &*self.user.lock().unwrap_or_else(PoisonError::into_inner) {
+            next.user = Some(user.clone());
+        }
+        let nothing = next.slices.is_empty() && next.user.is_none();
+        if nothing || before.as_ref() == Some(&next) {
             return Ok(());
         }
-        let mut next = content.clone();
-        // Another process may have written of its slices since.
-        if let Ok(Some(now)) = read(&self.path)
-            && now.server == next.server
-        {
-            next.slices.extend(now.slices);
-        }
-        next.slices.insert(slice, urls);
         let mut text = serde_json::to_vec_pretty(&next)?;
         text.push(b'\n');
-        let draft = draft(&self.path);
+        let draft = self.dir.join(DRAFT);
         write_new(&draft, &text).and_then(|()| fs::rename(&draft, &self.path)).inspect_err(
             |_| {
                 let _ = fs::remove_file(&draft);
             },
         )?;
-        *content = next;
-        Ok(())
+        File::open(&self.dir)?.sync_all()
     }
 }
 
-/// The file under another name, before it takes the place of the old one. In containers all processes have one id, so
-/// the time tells them apart.
-fn draft(path: &Path) -> PathBuf {
-    let now = jiff::Timestamp::now().as_nanosecond();
-    path.with_extension(format!("{}.{now}.new", std::process::id()))
+/// Waits until nobody else writes in the directory; it ends with the file.
+fn lock(dir: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create(true).truncate(false).mode(0o600).open(dir.join(LOCK))?;
+    match file.lock() {
+        // Some file systems have no locks; two processes that share such a one have to be lucky.
+        Err(err) if err.kind() != io::ErrorKind::Unsupported => Err(err),
+        _ => Ok(file),
+    }
 }
 
 /// Writes a new file that only we may read, and waits until the disk has it.
@@ -201,7 +262,7 @@ mod tests {
         Arc::new(Stored::open(dir, server, &slices).unwrap())
     }
 
-    /// All files of the directory, by name and with their content.
+    /// All files of the directory but the lock, by name and with their content.
     fn files(dir: &Path) -> BTreeMap<String, String> {
         let entries = fs::read_dir(dir).unwrap().map(Result::unwrap);
         entries
@@ -209,17 +270,23 @@ mod tests {
                 let name = entry.file_name().into_string().unwrap();
                 (name, fs::read_to_string(entry.path()).unwrap())
             })
+            .filter(|(name, _)| name != LOCK)
             .collect()
     }
 
+    /// Stores that a slice has these endpoints, and that none is held; whether that worked.
+    async fn store(stored: &Arc<Stored>, slice: &str, names: &[&str]) -> bool {
+        stored.store([(slice.to_owned(), urls(names))].into(), BTreeSet::new()).await
+    }
+
     #[tokio::test]
-    async fn what_was_noted_is_found_at_the_next_start() {
+    async fn what_was_stored_is_found_at_the_next_start() {
         let dir = tempfile::tempdir().unwrap();
         let first = open(dir.path(), SERVER, &["east", "west"]);
         assert_eq!((first.of("east"), files(dir.path()).len()), (None, 0));
-        first.note("east", &urls(&["a", "b"])).await;
-        first.note("west", &urls(&["c"])).await;
-        first.note("east", &urls(&["a"])).await;
+        assert!(store(&first, "east", &["a", "b"]).await);
+        assert!(store(&first, "west", &["c"]).await);
+        assert!(store(&first, "east", &["a"]).await);
 
         let next = open(dir.path(), SERVER, &["west", "east"]);
         assert_eq!((next.of("east"), next.of("west")), (Some(&urls(&["a"])), Some(&urls(&["c"]))));
@@ -236,7 +303,7 @@ mod tests {
     async fn the_file_is_written_only_when_an_endpoint_comes_or_goes() {
         let dir = tempfile::tempdir().unwrap();
         let stored = open(dir.path(), SERVER, &["east"]);
-        stored.note("east", &urls(&["a"])).await;
+        assert!(store(&stored, "east", &["a"]).await);
         let written = |stored: &Stored| {
             use std::os::unix::fs::MetadataExt as _;
             stored.path().metadata().unwrap().ino()
@@ -244,10 +311,10 @@ mod tests {
         // Still open, so that the number of the old file is not given to a new one.
         let held = File::open(stored.path()).unwrap();
         let before = written(&stored);
-        stored.note("east", &urls(&["a"])).await;
-        stored.note("east", &urls(&[])).await;
+        assert!(store(&stored, "east", &["a"]).await);
+        assert!(store(&stored, "east", &[]).await);
         assert_eq!(written(&stored), before);
-        stored.note("east", &urls(&["b"])).await;
+        assert!(store(&stored, "east", &["b"]).await);
         assert_ne!(written(&stored), before);
         drop(held);
         assert_eq!(open(dir.path(), SERVER, &["east"]).of("east"), Some(&urls(&["b"])));
@@ -256,11 +323,11 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_taken_from_another_installation() {
         let dir = tempfile::tempdir().unwrap();
-        open(dir.path(), SERVER, &["east", "west"]).note("east", &urls(&["a"])).await;
+        assert!(store(&open(dir.path(), SERVER, &["east", "west"]), "east", &["a"]).await);
         assert_eq!(open(dir.path(), SERVER, &["west"]).of("east"), None);
         let other = open(dir.path(), "https://other:6443/clusters/root:kube-bind", &["east"]);
         assert_eq!(other.of("east"), None);
-        other.note("east", &urls(&["b"])).await;
+        assert!(store(&other, "east", &["b"]).await);
         assert_eq!(open(dir.path(), SERVER, &["east"]).of("east"), None);
     }
 
@@ -271,23 +338,89 @@ mod tests {
             fs::write(dir.path().join(FILE), broken).unwrap();
             let stored = open(dir.path(), SERVER, &["east"]);
             assert_eq!(stored.of("east"), None, "{broken}");
-            stored.note("east", &urls(&["a"])).await;
+            assert!(store(&stored, "east", &["a"]).await);
             let next = open(dir.path(), SERVER, &["east"]);
             assert_eq!(next.of("east"), Some(&urls(&["a"])), "{broken}");
         }
     }
 
     #[tokio::test]
-    async fn a_directory_that_goes_away_is_no_end_and_what_was_noted_is_written_later() {
+    async fn a_directory_that_goes_away_is_no_end_and_what_is_known_is_written_later() {
         let parent = tempfile::tempdir().unwrap();
         let dir = parent.path().join("state");
         fs::create_dir(&dir).unwrap();
         let stored = open(&dir, SERVER, &["east"]);
-        fs::remove_dir(&dir).unwrap();
-        stored.note("east", &urls(&["a"])).await;
+        fs::remove_dir_all(&dir).unwrap();
+        assert!(!store(&stored, "east", &["a"]).await);
         fs::create_dir(&dir).unwrap();
-        stored.note("east", &urls(&["a"])).await;
+        assert!(store(&stored, "east", &["a"]).await);
         assert_eq!(open(&dir, SERVER, &["east"]).of("east"), Some(&urls(&["a"])));
+    }
+
+    #[tokio::test]
+    async fn a_url_stays_until_its_endpoint_is_given_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let stored = open(dir.path(), SERVER, &["east"]);
+        assert!(store(&stored, "east", &["a", "b"]).await);
+        let now = || Urls::from([("east".to_owned(), urls(&["a"]))]);
+        assert!(stored.store(now(), urls(&["b", "c"])).await);
+        let kept = open(dir.path(), SERVER, &["east"]);
+        assert_eq!(kept.of("east"), Some(&urls(&["a", "b"])), "and nothing that it never had");
+        assert!(stored.store(now(), BTreeSet::new()).await);
+        assert_eq!(open(dir.path(), SERVER, &["east"]).of("east"), Some(&urls(&["a"])));
+    }
+
+    #[tokio::test]
+    async fn processes_with_other_slices_lose_nothing_of_each_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let slices: Vec<String> = (0..8).map(|number| format!("slice-{number}")).collect();
+        // Each a process of its own, as far as the file is concerned.
+        let each = slices.iter().map(|slice| open(dir.path(), SERVER, &[slice]));
+        let each: Vec<_> = each.collect();
+        let stores = each.iter().zip(&slices).map(|(stored, slice)| store(stored, slice, &["a"]));
+        assert_eq!(futures::future::join_all(stores).await, [true; 8]);
+        let names: Vec<&str> = slices.iter().map(String::as_str).collect();
+        let all = open(dir.path(), SERVER, &names);
+        let lost: Vec<_> = names.iter().filter(|name| all.of(name).is_none()).collect();
+        assert_eq!(lost, Vec::<&&str>::new());
+
+        fs::remove_file(all.path()).unwrap();
+        assert!(store(&each[0], "slice-0", &["a"]).await, "what is lost is written again");
+        assert_eq!(open(dir.path(), SERVER, &names).of("slice-0"), Some(&urls(&["a"])));
+    }
+
+    #[tokio::test]
+    async fn the_user_is_stored_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let stored = open(dir.path(), SERVER, &["east"]);
+        assert!(store(&stored, "east", &["a"]).await);
+        stored.keep_user("ann".to_owned());
+        stored.touched().await;
+        assert!(stored.store(Urls::new(), BTreeSet::new()).await);
+        let next = open(dir.path(), SERVER, &["east"]);
+        assert_eq!((next.user(), next.of("east")), (Some("ann"), Some(&urls(&["a"]))));
+        let other = open(dir.path(), "https://other:6443/clusters/root:kube-bind", &["east"]);
+        assert_eq!(other.user(), None);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_replaced_is_better_than_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let content = json(&[("east", &["a"])]);
+        fs::write(dir.path().join(FILE), content).unwrap();
+        // Nobody can write into a folder of that name, whatever rights it has.
+        fs::create_dir(dir.path().join(LOCK)).unwrap();
+        assert_eq!(open(dir.path(), SERVER, &["east"]).of("east"), Some(&urls(&["a"])));
+        fs::write(dir.path().join(FILE), "broken").unwrap();
+        let refused = Stored::open(dir.path(), SERVER, &[]).err().unwrap().to_string();
+        assert!(refused.starts_with("--state-dir: cannot write in "), "{refused}");
+    }
+
+    /// A file of [`SERVER`].
+    fn json(slices: &[(&str, &[&str])]) -> String {
+        let slices = slices.iter().map(|(name, names)| ((*name).to_owned(), urls(names))).collect();
+        let content = Content { server: SERVER.to_owned(), slices, user: None };
+        serde_json::to_string(&content).unwrap()
     }
 
     #[test]
