@@ -30,7 +30,7 @@ use crate::runtime::metrics::Metrics;
 use crate::runtime::queue::Queue;
 use crate::runtime::tasks::Tasks;
 
-pub use api_binding::{Myself, Offers};
+pub use api_binding::{Memory, Myself, Offers};
 pub use cluster::Subjects;
 pub use export_request::ExportSettings;
 

@@ -41,7 +41,7 @@ use crate::runtime::error::{CallError, Cause, Retry, shortened};
 use crate::runtime::fleet::Cluster;
 use crate::runtime::queue::Queue;
 
-pub use self::myself::Myself;
+pub use self::myself::{Memory, Myself};
 
 /// Condition of the Cluster: all that its `APIBinding`s bind is offered. Written only when it was not.
 const SERVICES_OFFERED: &str = "ServicesOffered";
@@ -104,7 +104,7 @@ pub(super) enum Error {
     Rights(#[from] rights::Error),
     /// Nobody knows whom that role is for.
     #[error(transparent)]
-    Myself(#[from] myself::Error),
+    Myself(#[from] myself::Unknown),
     /// A template of that name is somebody else's.
     #[error(
         "apiserviceexporttemplate {name} exists and was not made by this backend; delete it, and it is generated, or keep it \
@@ -162,7 +162,9 @@ impl Error {
         Some(match self {
             Self::Call(CallError { cause: Cause::Forbidden(_), .. }) => "Forbidden",
             Self::Call(_) => "RequestFailed",
-            Self::Unserved(_) | Self::Hidden { .. } | Self::Myself(_) => "SchemaUnreadable",
+            // The outage of one shard is no fault of a workspace on another one.
+            Self::Myself(_) => return None,
+            Self::Unserved(_) | Self::Hidden { .. } => "SchemaUnreadable",
             Self::Rights(err) => err.reason(),
             Self::ForeignTemplate { .. } => "ForeignTemplate",
             Self::ForeignSchema { .. } => "ForeignSchema",

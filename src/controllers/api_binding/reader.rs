@@ -62,9 +62,9 @@ impl Reader {
         let Some(owner) = object.controller_owner_ref(&()) else {
             return Ok(false);
         };
-        let user = self.myself.user().await?;
+        let user = self.myself.user()?;
         let role = rbac::schema_reader_cluster_role(owner.clone());
-        let binding = rbac::schema_reader_cluster_role_binding(owner, user);
+        let binding = rbac::schema_reader_cluster_role_binding(owner, &user);
         put(&self.kinds.cluster_roles, cluster, &role, is_legacy).await?;
         put(&self.kinds.cluster_role_bindings, cluster, &binding, |live| {
             live.role_ref == binding.role_ref
