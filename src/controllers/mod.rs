@@ -119,7 +119,7 @@ impl Controllers {
         };
         let rights = Arc::new(ExportRights { kinds: Arc::clone(&kinds) });
         let gone = || Arc::new(Gone::new(Arc::clone(&kinds)));
-        let events = Arc::new(events::Events::default());
+        let events = Arc::new(events::Events::new(&kinds));
         let new_queue = || Arc::new(Queue::new(PLACES));
         let mut all = Vec::new();
 

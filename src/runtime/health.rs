@@ -51,9 +51,10 @@ impl Health {
 
     /// Notes that a request or what it began has failed; whether that is worth saying.
     pub(super) fn failed(&mut self, kind: &'static str, why: &str, now: Instant) -> bool {
+        let lasts = self.owed.values().any(|owed| owed.why.as_deref() == Some(why));
         self.owed.entry(kind).or_insert(Owed { since: now, why: None }).why = Some(why.to_owned());
         self.said.retain(|_, at| now - *at < SAID);
-        let new = !self.said.contains_key(why) && self.said.len() < TEXTS;
+        let new = !lasts && !self.said.contains_key(why) && self.said.len() < TEXTS;
         if new {
             self.said.insert(why.to_owned(), now);
         }

@@ -25,6 +25,8 @@ use crate::Test;
 /// What a workspace may wait to be engaged where it is bound and its endpoint published. The aim is 2 s; other tests use
 /// the machine too, and in the first seconds of an endpoint kcp answers 404 for its kinds, which is waited out for 10 s.
 const ENGAGED: Duration = Duration::from_secs(12);
+/// What it may take until a shard is served again that is ready. The aim is 2 s.
+const BACK: Duration = Duration::from_secs(10);
 /// What a bind may cost while another shard is down, as a multiple of before. The aim is 1.2 on a quiet machine.
 const SLOWER: f64 = 4.0;
 
@@ -55,7 +57,11 @@ async fn export(kcp: &Shards, name: &str) -> Result<(Workspace, Vec<String>)> {
     Ok((export, base.into_iter().chain(flags()).collect()))
 }
 
-async fn start(kcp: &Arc<Shards>, name: &str, more: &[String]) -> Result<Provider<Shards>> {
+pub(super) async fn start(
+    kcp: &Arc<Shards>,
+    name: &str,
+    more: &[String],
+) -> Result<Provider<Shards>> {
     let name = stack::unique(name);
     let (export, mut flags) = export(kcp, &name).await?;
     flags.extend(more.iter().cloned());
@@ -64,7 +70,10 @@ async fn start(kcp: &Arc<Shards>, name: &str, more: &[String]) -> Result<Provide
 }
 
 /// A workspace on a shard that is served and offers an API, and an admin client for it.
-async fn tenant(provider: &Provider<Shards>, shard: Shard) -> Result<(Workspace, Client)> {
+pub(super) async fn tenant(
+    provider: &Provider<Shards>,
+    shard: Shard,
+) -> Result<(Workspace, Client)> {
     let kcp = &provider.kcp;
     let name = stack::unique("tenant");
     let workspace = kcp.create_workspace_in(shard.region(), "root", &name).await?;
@@ -209,7 +218,11 @@ async fn one_killed() -> Result<()> {
     ensure!(ratio < SLOWER, "a bind took {before:?}, and {during:?} beside a dead shard");
 
     kcp.resume(Shard::Second).await?;
+    let began = Instant::now();
     provider.backend.ready().await?;
+    let back = began.elapsed();
+    eprintln!("shards: a shard that came back was served after {back:?}");
+    ensure!(back < BACK, "a shard that came back was served after {back:?}");
     unchanged(&objects, &settled(&kcp.audit(Shard::Second), &dead, &dead_admin).await?)?;
     let again = binding::bind(&dead_admin, &Request::new("again", "kept")).await?;
     ensure!(again.kubeconfig == kept.kubeconfig, "the outage changed a credential");
@@ -271,15 +284,17 @@ async fn home_down() -> Result<()> {
 
     let path = format!("/clusters/{}", provider.export.path);
     let bare = Backend::launch(&format!("{name}-bare"), flags).await?;
-    let waits = async |backend: &Backend, expected: &str| -> Result<()> {
+    let says = async |backend: &Backend, code: u16, expected: &str| -> Result<()> {
         let what = format!("/readyz to name {expected:?}");
         let said = eventually(&what, SOON, async || match backend.get("/readyz").await {
-            Ok((503, body)) if body.contains(&path) && body.contains(expected) => Ok(()),
+            Ok((is, body)) if is == code && body.contains(&path) && body.contains(expected) => {
+                Ok(())
+            }
             other => Err(format!("{other:?}")),
         });
         said.await.map_err(|error| backend.fail(format!("{error:#}")))
     };
-    waits(&bare, "check that kcp runs with all its shards").await?;
+    says(&bare, 503, "check that kcp runs with all its shards").await?;
     ensure!(!bare.output()?.contains("endpoint added"), "{}", bare.output()?);
     drop(bare);
 
@@ -294,7 +309,7 @@ async fn home_down() -> Result<()> {
         anyhow::Ok(())
     };
     during.await.map_err(|error| backend.fail(format!("{error:#}")))?;
-    waits(&backend, "the endpoints stored in").await?;
+    says(&backend, 200, "the endpoints stored in").await?;
 
     kcp.resume(Shard::Root).await?;
     backend.ready().await?;
