@@ -220,27 +220,22 @@ pub(crate) fn is_expired(err: &Error) -> bool {
 }
 
 /// Versions of a watch that the server has forgotten.
+#[derive(Default)]
 pub(crate) struct Expiries {
     last: Option<Instant>,
-    pauses: ExponentialBackoff,
-}
-
-impl Default for Expiries {
-    fn default() -> Self {
-        Self { last: None, pauses: backoff(Duration::from_millis(300), EXPIRY) }
-    }
+    in_a_row: u32,
 }
 
 impl Expiries {
-    /// How long to wait before the next list: not at all, unless one has only just been made.
+    /// How long to wait before the next list: not at all, unless one has only just been made. Without chance, so that
+    /// kinds whose versions are forgotten together are listed together: until then they do not fit each other.
     pub(crate) fn next(&mut self) -> Duration {
         let now = Instant::now();
-        let pause = match self.last {
-            Some(last) if now - last < EXPIRY => self.pauses.next().unwrap_or(EXPIRY),
-            _ => {
-                *self = Self::default();
-                Duration::ZERO
-            }
+        let again = self.last.is_some_and(|last| now - last < EXPIRY);
+        self.in_a_row = if again { self.in_a_row.saturating_add(1) } else { 0 };
+        let pause = match self.in_a_row {
+            0 => Duration::ZERO,
+            row => Duration::from_millis(100).saturating_mul(1 << (row - 1).min(16)).min(EXPIRY),
         };
         self.last = Some(now + pause);
         pause
@@ -318,14 +313,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_version_that_is_forgotten_again_and_again_is_not_asked_for_at_once() {
         let mut expiries = Expiries::default();
-        assert_eq!(expiries.next(), Duration::ZERO);
-        let mut waited = Duration::ZERO;
+        let mut pauses = Vec::new();
         for _ in 0..5 {
             let pause = expiries.next();
-            waited += pause;
+            pauses.push(pause.as_millis());
             tokio::time::advance(pause).await;
         }
-        assert!(waited > Duration::from_secs(9), "{waited:?}");
+        assert_eq!(pauses, [0, 100, 200, 400, 800]);
         tokio::time::advance(EXPIRY).await;
         assert_eq!(expiries.next(), Duration::ZERO);
     }
