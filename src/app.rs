@@ -13,10 +13,10 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::world::World;
 use crate::cli::{Config, IssuerConfig};
-use crate::controllers::{Context, Controllers, ExportSettings, Myself, Offers, Subjects};
+use crate::controllers::{Context, Controllers, ExportSettings, Memory, Myself, Offers, Subjects};
 use crate::http::front::{self as http_front, Front};
 use crate::onboarding::{Onboarding, Published, Settings};
-use crate::providers::ProviderError;
+use crate::providers::{Provider, ProviderError};
 use crate::runtime::admin::{self, Paths, Status};
 use crate::runtime::fleet::{Fleet, Listener};
 use crate::runtime::metrics::Metrics;
@@ -105,16 +105,18 @@ pub async fn run(config: Config) -> Result<(), Error> {
     };
     let exports =
         ExportSettings { informer_scope: config.consumer_scope, isolation: config.isolation };
+    let myself = config
+        .offers_bindings()
+        .then(|| Arc::new(Myself::new(client_config.clone(), &metrics, memory(provider.as_ref()))));
     let context = Context {
         kinds: Arc::clone(&kinds),
         onboarding: Arc::clone(&onboarding),
         subjects,
         exports,
         allow_shared: config.allow_shared_cluster_scope,
-        offers: config.offers_bindings().then(|| Offers {
-            ignored: config.apibinding_ignore_prefixes.clone(),
-            myself: Arc::new(Myself::new(client_config.clone(), &metrics)),
-        }),
+        offers: myself
+            .clone()
+            .map(|myself| Offers { ignored: config.apibinding_ignore_prefixes.clone(), myself }),
     };
     let controllers = Arc::new(Controllers::new(context));
 
@@ -145,6 +147,10 @@ pub async fn run(config: Config) -> Result<(), Error> {
         let serve = admin::serve(admin, Paths::All, status, stop.clone());
         tasks.spawn("the admin address", &stop, serve);
     }
+    if let Some(myself) = myself {
+        let asking = stop.clone();
+        tasks.spawn("the question who we are", &stop, async move { myself.run(asking).await });
+    }
     let tended = Arc::clone(&fleet);
     tasks.spawn("the care for lost endpoints", &stop, async move {
         tended.tend().await;
@@ -160,6 +166,14 @@ pub async fn run(config: Config) -> Result<(), Error> {
         tracing::warn!("some work did not end in time; it goes on at the next start");
     }
     result
+}
+
+/// Where the name outlives the process by which other workspaces know us.
+fn memory(provider: &dyn Provider) -> Option<Memory> {
+    provider.stored().map(|stored| Memory {
+        known: stored.user().map(str::to_owned),
+        keep: Box::new(move |user| stored.keep_user(user.to_owned())),
+    })
 }
 
 async fn listen(flag: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {

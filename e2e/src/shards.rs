@@ -164,10 +164,14 @@ impl Shards {
         Ok(shards)
     }
 
-    /// For one test at a time, since tests kill shards. Those that an earlier one left killed are started again.
+    /// For one test at a time, since tests kill shards. Those that an earlier one left killed are started again, and
+    /// those that hang go on.
     pub async fn turn(&self) -> Result<MutexGuard<'_, ()>> {
         let turn = self.turn.lock().await;
         for shard in [Shard::Root, Shard::Second] {
+            if let Some(process) = &*self.running[shard.index()].lock().await {
+                process.pause(false).await?;
+            }
             if self.running[shard.index()].lock().await.is_none() {
                 self.resume(shard).await?;
             }
@@ -179,6 +183,14 @@ impl Shards {
     pub async fn kill(&self, shard: Shard) -> Result<()> {
         match self.running[shard.index()].lock().await.take() {
             Some(mut process) => process.kill().await,
+            None => bail!("{shard:?} does not run"),
+        }
+    }
+
+    /// Lets a shard hang (SIGSTOP), or go on: connections are accepted and nothing is answered.
+    pub async fn hang(&self, shard: Shard, hangs: bool) -> Result<()> {
+        match &*self.running[shard.index()].lock().await {
+            Some(process) => process.pause(hangs).await,
             None => bail!("{shard:?} does not run"),
         }
     }

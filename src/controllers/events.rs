@@ -6,26 +6,38 @@
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::api::conditions::whole_seconds;
-use crate::kinds::digest_of;
+use crate::kinds::{Kinds, digest_of};
 use crate::runtime::cluster::ClusterId;
 use crate::runtime::error::Cause;
 use crate::runtime::fleet::Cluster;
 use crate::runtime::kind::create_unwatched;
 
 /// Writes Events.
-#[derive(Debug, Default)]
 pub(super) struct Events {
-    refused: Mutex<HashSet<ClusterId>>,
+    /// Goes with the workspace.
+    refused: Arc<Mutex<HashSet<ClusterId>>>,
 }
 
 impl Events {
+    /// Nobody has refused any. Call it before the kinds are handed to a fleet.
+    pub(super) fn new(kinds: &Kinds) -> Self {
+        let refused = Arc::<Mutex<HashSet<ClusterId>>>::default();
+        let known = Arc::clone(&refused);
+        kinds.clusters.subscribe(move |_, delta| {
+            if delta.new.is_none() {
+                known.lock().unwrap_or_else(PoisonError::into_inner).remove(&delta.scope.cluster);
+            }
+        });
+        Self { refused }
+    }
+
     /// Writes a warning about an object. Never an error: the condition says the same.
     pub(super) async fn warn(
         &self,

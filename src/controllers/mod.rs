@@ -30,7 +30,7 @@ use crate::runtime::metrics::Metrics;
 use crate::runtime::queue::Queue;
 use crate::runtime::tasks::Tasks;
 
-pub use api_binding::{Myself, Offers};
+pub use api_binding::{Memory, Myself, Offers};
 pub use cluster::Subjects;
 pub use export_request::ExportSettings;
 
@@ -121,7 +121,7 @@ impl Controllers {
         };
         let rights = Arc::new(ExportRights { kinds: Arc::clone(&kinds), allow_shared });
         let gone = || Arc::new(Gone::new(Arc::clone(&kinds)));
-        let events = Arc::new(events::Events::default());
+        let events = Arc::new(events::Events::new(&kinds));
         let new_queue = || Arc::new(Queue::new(PLACES));
         let mut all = Vec::new();
 

@@ -139,8 +139,8 @@ fn explain(stuck: &Stuck, said: &[Condition]) -> Finding {
         }
         How::Outdated(resources) => {
             let message = format!(
-                "this workspace does not have the schemas of the APIExport for {}{why}; kcp brings it up to date by itself, as \
-                 soon as nothing there is in the way",
+                "this workspace does not have the schemas of the APIExport for {}{why}; take away what is in the way, then set any \
+                 annotation on the APIBinding, so that kcp looks again",
                 resources.join(", ")
             );
             Finding::new(Severity::Warning, Reason::BindingOutdated, object, message)

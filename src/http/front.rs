@@ -14,6 +14,7 @@ use super::external_url::ExternalUrl;
 use super::konnector::{self, Konnector};
 use super::oidc::issuer::{self, Issuer};
 use super::oidc::{self, Clock, RelyingParty};
+use super::places::Places;
 use super::reviews::Reviews;
 use super::server::{self, CONTRACT, Limits, RouteRule, Server, ServerConfig};
 use super::sessions::{self, KeyRing, Sessions, Store};
@@ -184,6 +185,7 @@ impl Front {
             party: Arc::new(party),
             embedded,
             sessions: Sessions::new(&config, store, keys, Arc::clone(&clock)),
+            places: Places::new(Arc::clone(&fleet)),
             clusters: Clusters::new(fleet, parts.named),
             kinds: Arc::clone(&kinds),
             reviews: Reviews::default(),

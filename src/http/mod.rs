@@ -5,6 +5,7 @@
 //! | `front` | all of it put together, run and ended in order |
 //! | `api` | the routes |
 //! | `params`, `caller`, `clusters`, `reviews` | who asks, about which cluster, and whether they may |
+//! | `places` | how many may ask something of one shard |
 //! | `bind`, `catalogue`, `consumer_status`, `bindable` | what the routes answer |
 //! | `apply` | a binding carried to the consumer's cluster |
 //! | `konnector` | what installs the konnector in a consumer's cluster |
@@ -35,6 +36,7 @@ pub mod limits;
 mod locks;
 pub mod oidc;
 pub mod params;
+pub mod places;
 pub mod reviews;
 pub mod server;
 pub mod sessions;

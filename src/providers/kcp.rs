@@ -19,7 +19,7 @@ use kube::{Config, ResourceExt as _};
 use tokio_util::sync::CancellationToken;
 
 use self::slices::Slices;
-pub use self::stored::StateError;
+pub use self::stored::{StateError, Stored};
 use super::{Provider, ProviderError};
 use crate::api::claims::Claim;
 use crate::api::kcp::ApiBinding;
@@ -119,6 +119,10 @@ impl Provider for Kcp {
         vec![Watched::new(Arc::clone(&self.bindings), Arc::clone(metrics))]
     }
 
+    fn stored(&self) -> Option<Arc<Stored>> {
+        self.slices.stored().cloned()
+    }
+
     fn run(
         self: Arc<Self>,
         fleet: Arc<Fleet>,
@@ -127,7 +131,7 @@ impl Provider for Kcp {
     ) -> BoxFuture<'static, Result<(), ProviderError>> {
         async move {
             if let Some(url) = &self.fixed {
-                fleet.set_endpoints(vec![self.slices.endpoint(url)])?;
+                fleet.set_endpoints(vec![self.slices.endpoint(url)]).await?;
                 fleet.discovered();
                 cancel.cancelled().await;
                 return Ok(());
@@ -183,12 +187,15 @@ impl Engage {
             return;
         }
         let bindings = kind.list_in(&delta.scope);
-        match engagement(&export, &self.claims, &bindings) {
-            Some(info) => {
-                self.say_unasked(&info, &bindings);
-                fleet.engage(endpoint.id(), cluster, info);
-            }
-            None => fleet.disengage(endpoint.id(), cluster),
+        if let Some(info) = engagement(&export, &self.claims, &bindings) {
+            self.say_unasked(&info, &bindings);
+            fleet.engage(endpoint.id(), cluster, info);
+            return;
+        }
+        let served = fleet.engaged(endpoint.id(), cluster);
+        // What cannot be read is not known to be gone.
+        if !served.is_some_and(|was| kind.is_unreadable(&delta.scope, "", &was.binding)) {
+            fleet.disengage(endpoint.id(), cluster);
         }
     }
 }

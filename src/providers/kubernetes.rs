@@ -40,7 +40,8 @@ impl Provider for Kubernetes {
     ) -> BoxFuture<'static, Result<(), ProviderError>> {
         async move {
             let source = ClusterSource::Static(ClusterId::local());
-            fleet.set_endpoints(vec![EndpointSpec { config: self.config.clone(), source }])?;
+            let endpoint = EndpointSpec { config: self.config.clone(), source };
+            fleet.set_endpoints(vec![endpoint]).await?;
             fleet.discovered();
             cancel.cancelled().await;
             Ok(())

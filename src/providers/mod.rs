@@ -21,12 +21,17 @@ use crate::runtime::fleet::{Fleet, Source};
 use crate::runtime::kind;
 use crate::runtime::metrics::Metrics;
 
-pub use kcp::{ExportRef, StateError, engagement};
+pub use kcp::{ExportRef, StateError, Stored, engagement};
 
 /// Names the endpoints and engages the clusters of a fleet.
 pub trait Provider: Send + Sync {
     /// What the provider itself watches through each endpoint.
     fn sources(&self, metrics: &Arc<Metrics>) -> Vec<Arc<dyn Source>>;
+
+    /// Where what is known outlives the process; none where nothing does.
+    fn stored(&self) -> Option<Arc<Stored>> {
+        None
+    }
 
     /// Keeps the fleet's endpoints equal to what there is, until cancelled.
     fn run(

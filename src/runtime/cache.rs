@@ -77,7 +77,7 @@ impl<C> Default for EndpointCache<C> {
     }
 }
 
-/// The cache of one kind.
+/// The cache of one kind. What is read through an endpoint that was not opened, or was forgotten, is dropped.
 pub struct Cache<C> {
     endpoints: RwLock<HashMap<EndpointId, EndpointCache<C>>>,
 }
@@ -165,6 +165,11 @@ impl<C: Resource> Cache<C> {
         self.endpoints.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Makes room for what is read through an endpoint.
+    pub fn open(&self, endpoint: EndpointId) {
+        self.write().entry(endpoint).or_default();
+    }
+
     /// One object.
     pub fn get(&self, scope: &Scope, namespace: &str, name: &str) -> Option<Arc<C>> {
         let endpoints = self.read();
@@ -236,13 +241,15 @@ impl<C: Resource> Cache<C> {
     /// Marks the kind as known to be empty, or unchanged, without a list: the server does not serve
     /// it (yet). What is in the cache stays, because "not served" is never proof of a deletion.
     pub fn mark_synced(&self, endpoint: EndpointId) {
-        self.write().entry(endpoint).or_default().synced = true;
+        if let Some(endpoint) = self.write().get_mut(&endpoint) {
+            endpoint.synced = true;
+        }
     }
 
     /// Takes over one object that a watch reported.
     pub fn apply(&self, scope: &Scope, decoded: Decoded<C>) -> Option<Delta<C>> {
         let mut endpoints = self.write();
-        let endpoint = endpoints.entry(scope.endpoint).or_default();
+        let endpoint = endpoints.get_mut(&scope.endpoint)?;
         endpoint.newest = endpoint.newest.max(version_of(decoded.meta()));
         let objects = endpoint.clusters.entry(scope.cluster.clone()).or_default();
         put(objects, scope, decoded, Newer::Wins(None))
@@ -300,17 +307,18 @@ impl<C: Resource> Cache<C> {
     pub fn replace(&self, endpoint: EndpointId, snapshot: Snapshot<C>) -> Vec<Delta<C>> {
         let mut endpoints = self.write();
         let mut deltas = Vec::new();
+        let Some(known) = endpoints.get_mut(&endpoint) else {
+            return deltas;
+        };
         let mut listed: HashMap<ClusterId, HashSet<Name>> = HashMap::new();
-        endpoints.entry(endpoint).or_default().newest = 0;
+        known.newest = 0;
         for (cluster, decoded) in snapshot.objects {
             listed.entry(cluster.clone()).or_default().insert(name_of(decoded.meta()));
-            let known = endpoints.entry(endpoint).or_default();
             known.newest = known.newest.max(version_of(decoded.meta()));
             let objects = known.clusters.entry(cluster.clone()).or_default();
             let scope = Scope { endpoint, cluster };
             deltas.extend(put(objects, &scope, decoded, Newer::UnlessWrittenSince(snapshot.began)));
         }
-        let known = endpoints.entry(endpoint).or_default();
         known.synced = true;
         known.listed = true;
         for (cluster, objects) in &mut known.clusters {

@@ -20,6 +20,7 @@ use tower::ServiceBuilder;
 use tower::ServiceExt as _;
 
 use super::cluster::ClusterId;
+use super::health::{Observer, Turns, observed};
 use super::metrics::Metrics;
 
 /// How long the server may take to begin an answer, and how long one call may take in all.
@@ -94,6 +95,7 @@ pub struct Endpoint {
     /// A client of the server, without the path of the URL.
     server: Client,
     source: ClusterSource,
+    turns: Arc<Turns>,
 }
 
 impl fmt::Debug for Endpoint {
@@ -116,7 +118,8 @@ pub fn client_config(mut config: kube::Config) -> kube::Config {
     config
 }
 
-/// Makes a client whose requests begin to be answered within [`REQUEST_TIMEOUT`] and are counted.
+/// Makes a client whose requests begin to be answered within [`REQUEST_TIMEOUT`] and are counted. A credential plugin
+/// is run here, and waited for.
 pub fn connect(config: kube::Config, metrics: &Arc<Metrics>) -> Result<Client, ConnectError> {
     let url = config.cluster_url.to_string();
     let client = ClientBuilder::try_from(client_config(config))
@@ -142,17 +145,40 @@ pub fn connect(config: kube::Config, metrics: &Arc<Metrics>) -> Result<Client, C
     Ok(Client::new(service, namespace))
 }
 
+/// The same from a task: a credential plugin holds up nobody else.
+pub async fn connect_apart(
+    config: kube::Config,
+    metrics: &Arc<Metrics>,
+) -> Result<Client, ConnectError> {
+    let (url, metrics) = (config.cluster_url.to_string(), Arc::clone(metrics));
+    match tokio::task::spawn_blocking(move || connect(config, &metrics)).await {
+        Ok(client) => client,
+        Err(err) => Err(ConnectError { url, source: Box::new(kube::Error::Service(err.into())) }),
+    }
+}
+
 impl Endpoint {
     /// Connects. No request is sent yet.
     pub fn connect(spec: EndpointSpec, metrics: &Arc<Metrics>) -> Result<Self, ConnectError> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
         let url = spec.url();
         let uri = spec.config.cluster_url.clone();
         let mut config = spec.config;
         config.cluster_url = without_path(&uri);
         let server = connect(config, metrics)?;
+        Ok(Self::new(url, uri, server, spec.source))
+    }
+
+    fn new(url: String, uri: Uri, server: Client, source: ClusterSource) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = EndpointId(NEXT.fetch_add(1, Ordering::Relaxed));
-        Ok(Self { id, url, uri, server, source: spec.source })
+        Self { id, url, uri, server, source, turns: Arc::default() }
+    }
+
+    /// One whose requests are answered by this client.
+    #[cfg(test)]
+    pub(crate) fn for_tests(server: Client, source: ClusterSource) -> Self {
+        let url = "https://test";
+        Self::new(url.to_owned(), Uri::from_static(url), server, source)
     }
 
     /// Which endpoint this is.
@@ -189,6 +215,16 @@ impl Endpoint {
             ClusterSource::Static(_) => self.below(""),
             ClusterSource::Annotation(_) => self.below("/clusters/*"),
         }
+    }
+
+    /// The same for one watch, which is told of its requests.
+    pub(super) fn watching(&self, observer: &Arc<impl Observer>) -> Client {
+        observed(self.wildcard(), &self.turns, observer)
+    }
+
+    /// When what failed is asked again.
+    pub(super) fn turns(&self) -> &Turns {
+        &self.turns
     }
 
     /// A client for one cluster.

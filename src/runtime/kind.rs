@@ -185,6 +185,13 @@ where
         self.cache.clusters(endpoint)
     }
 
+    /// Whether there is such an object in the cache, and it could not be decoded.
+    #[must_use]
+    pub fn is_unreadable(&self, scope: &Scope, namespace: &str, name: &str) -> bool {
+        self.cache.contains(scope, namespace, name)
+            && self.cache.get(scope, namespace, name).is_none()
+    }
+
     /// The keys of all readable objects of a cluster.
     #[must_use]
     pub fn keys(&self, cluster: &Cluster) -> Vec<ObjKey> {

@@ -13,6 +13,7 @@
 //! * [`cluster`]: names of logical clusters and keys that carry them.
 //! * [`endpoint`]: one API server URL and the clients made from it.
 //! * [`fleet`]: endpoints as a reconciled set, and which clusters are engaged.
+//! * `health`: which of them answer, and when the others are asked again.
 //! * [`kind`]: what one watched kind offers to controllers: reads from the cache, writes with
 //!   preconditions.
 //! * [`cache`] and [`watch`]: what feeds those reads.
@@ -27,6 +28,7 @@ pub mod controller;
 pub mod endpoint;
 pub mod error;
 pub mod fleet;
+pub(crate) mod health;
 pub mod kind;
 pub mod metrics;
 pub mod queue;

@@ -2,12 +2,13 @@
 //!
 //! Every object is decoded behind a guard: one that cannot be decoded is skipped and counted, and
 //! the watch of its kind goes on. An object that names no cluster is skipped and counted, never
-//! taken for one of an empty cluster.
+//! taken for one of an empty cluster. Of its requests the fleet is told when they are sent and
+//! answered, which is what the health of an endpoint is known from.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use backon::BackoffBuilder as _;
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use kube::Resource;
@@ -19,6 +20,7 @@ use super::cluster::ObjKey;
 use super::endpoint::{Endpoint, EndpointId};
 use super::error::shortened;
 use super::fleet::{Fleet, Source};
+use super::health::{Expiries, Observer, backoff, is_expired, is_overtaken};
 use super::kind::{Kind, Wire};
 use super::metrics::Metrics;
 
@@ -50,8 +52,10 @@ where
         fleet: Arc<Fleet>,
         endpoint: Arc<Endpoint>,
     ) -> BoxFuture<'static, ()> {
+        // Before the endpoint can be given up: what a watch reads after that is dropped.
+        self.kind.cache.open(endpoint.id());
         Box::pin(async move {
-            Run { watched: &self, fleet, endpoint }.forever().await;
+            Run::new(&self, fleet, endpoint).forever().await;
         })
     }
 
@@ -76,36 +80,64 @@ struct Run<'a, K, C> {
     watched: &'a Watched<K, C>,
     fleet: Arc<Fleet>,
     endpoint: Arc<Endpoint>,
+    told: Arc<Told>,
 }
 
-/// Without an error for this long a watch works.
-const WORKS_AFTER: Duration = Duration::from_secs(8);
+/// Tells the fleet of the requests of one watch.
+struct Told {
+    fleet: Arc<Fleet>,
+    endpoint: Arc<Endpoint>,
+    kind: &'static str,
+    /// A request was sent and not answered yet: most events are none of an answer that was waited for.
+    owed: AtomicBool,
+}
+
+impl Observer for Told {
+    fn asks(&self) {
+        self.owed.store(true, Ordering::Relaxed);
+        self.fleet.asks(self.endpoint.id(), self.kind);
+    }
+
+    fn answered(&self) {
+        if self.owed.swap(false, Ordering::Relaxed)
+            && self.fleet.answered(self.endpoint.id(), self.kind)
+        {
+            self.endpoint.turns().back();
+        }
+    }
+}
+
+impl Told {
+    fn failed(&self, why: &str) {
+        self.owed.store(true, Ordering::Relaxed);
+        self.fleet.failed(self.endpoint.id(), self.kind, why);
+    }
+}
+
 /// A kind that is not served for this long is taken for empty until it is.
 const NOT_SERVED_FOR: Duration = Duration::from_secs(10);
-/// The longest pause between two tries of a watch that fails.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// The longest pause between two looks for a kind that is not served: a workspace waits for it.
 const LONGEST_ABSENCE: Duration = Duration::from_secs(2);
 /// The same while all workspaces of the endpoint wait for it, which is not for long.
 const LONGEST_FIRST_ABSENCE: Duration = Duration::from_millis(500);
 
-/// Failures in a row.
-struct Series {
-    since: Option<Instant>,
-    failing: bool,
+/// What a watch waits for before it goes on.
+#[derive(Default)]
+struct Pauses {
+    absence: Option<Absence>,
+    expiries: Expiries,
+}
+
+/// A kind that is not served.
+struct Absence {
+    since: Instant,
     pauses: backon::ExponentialBackoff,
 }
 
-impl Default for Series {
+impl Default for Absence {
     fn default() -> Self {
-        let pauses = backon::ExponentialBuilder::default()
-            .with_min_delay(Duration::from_millis(300))
-            .with_max_delay(LONGEST_PAUSE)
-            .with_factor(2.0)
-            .with_jitter()
-            .without_max_times()
-            .build();
-        Self { since: None, failing: false, pauses }
+        let pauses = backoff(Duration::from_millis(300), LONGEST_ABSENCE);
+        Self { since: Instant::now(), pauses }
     }
 }
 
@@ -119,67 +151,72 @@ fn is_not_served(err: &Error) -> bool {
     }
 }
 
-impl<K, C> Run<'_, K, C>
+impl<'a, K, C> Run<'a, K, C>
 where
     K: Wire,
     C: Resource<DynamicType = ()> + Send + Sync + 'static,
 {
+    fn new(watched: &'a Watched<K, C>, fleet: Arc<Fleet>, endpoint: Arc<Endpoint>) -> Self {
+        let told = Arc::new(Told {
+            fleet: Arc::clone(&fleet),
+            endpoint: Arc::clone(&endpoint),
+            kind: watched.kind.name,
+            owed: AtomicBool::new(false),
+        });
+        Self { watched, fleet, endpoint, told }
+    }
+
     async fn forever(self) {
         let kind = &self.watched.kind;
-        let mut events = (kind.open)(self.endpoint.wildcard());
+        let open = || (kind.open)(self.endpoint.watching(&self.told));
+        let mut events = open();
         let mut snapshot = None;
-        let mut trouble = Series::default();
-        loop {
-            // A watch that was taken up again may be silent for long: no error for a while is the
-            // sign that it works.
-            let event = match tokio::time::timeout(WORKS_AFTER, events.next()).await {
-                Ok(Some(event)) => event,
-                Ok(None) => return,
-                Err(_) => {
-                    self.works(&mut trouble);
-                    continue;
-                }
-            };
+        let mut pauses = Pauses::default();
+        while let Some(event) = events.next().await {
             match event {
                 Ok(event) => {
                     if !matches!(event, Event::Init) {
-                        self.works(&mut trouble);
+                        self.told.answered();
+                        pauses.absence = None;
                     }
                     self.handle(event, &mut snapshot);
                 }
                 Err(err) => {
                     self.watched.metrics.watch_failed(kind.name);
-                    let pause = self.failed(&err, &mut trouble);
-                    tokio::time::sleep(pause).await;
+                    self.failed(&err, &mut pauses).await;
+                    if is_expired(&err) {
+                        // Where it is told instead of an answer, the stream would go on from the same version.
+                        events = open();
+                    }
                 }
             }
         }
     }
 
-    fn works(&self, trouble: &mut Series) {
-        if trouble.failing {
-            self.fleet.recovered(self.endpoint.id(), self.watched.kind.name);
+    /// Notes a failure, and waits until it is time for the next try.
+    async fn failed(&self, err: &Error, pauses: &mut Pauses) {
+        if is_overtaken(err) {
+            return;
         }
-        *trouble = Series::default();
+        if is_expired(err) {
+            self.told.answered();
+            tokio::time::sleep(pauses.expiries.next()).await;
+        } else if is_not_served(err) {
+            self.told.answered();
+            let pause = self.absent(pauses.absence.get_or_insert_default());
+            self.endpoint.turns().pause(pause).await;
+        } else {
+            self.told.failed(&explain(err));
+            self.endpoint.turns().next().await;
+        }
     }
 
-    /// Notes a failure and returns how long to wait before the next try.
-    fn failed(&self, err: &Error, trouble: &mut Series) -> Duration {
+    /// Notes that the kind is not served, and returns how long to wait for it.
+    fn absent(&self, absence: &mut Absence) -> Duration {
         let (id, kind) = (self.endpoint.id(), &self.watched.kind);
-        if matches!(err, Error::WatchError(status) if status.code == 410) {
-            // Our version is no longer known: a new list follows, and nothing is wrong.
-            return Duration::from_millis(100);
-        }
-        let since = *trouble.since.get_or_insert_with(Instant::now);
-        let pauses = &mut trouble.pauses;
-        if !is_not_served(err) {
-            trouble.failing = true;
-            self.fleet.trouble(id, kind.name, &explain(err));
-            return pauses.next().unwrap_or(LONGEST_PAUSE);
-        }
         // In the first seconds after a binding, kcp does not serve what it will serve; taking that
         // for "there is none" would mean to act without what is there.
-        if since.elapsed() >= NOT_SERVED_FOR && !kind.cache.synced(id) {
+        if absence.since.elapsed() >= NOT_SERVED_FOR && !kind.cache.synced(id) {
             tracing::warn!(
                 kind = kind.name,
                 endpoint = self.endpoint.url(),
@@ -189,9 +226,8 @@ where
             kind.cache.mark_synced(id);
             self.fleet.synced(id);
         }
-        let first = !kind.cache.synced(id);
-        let longest = if first { LONGEST_FIRST_ABSENCE } else { LONGEST_ABSENCE };
-        pauses.next().unwrap_or(LONGEST_PAUSE).min(longest)
+        let longest = if kind.cache.synced(id) { LONGEST_ABSENCE } else { LONGEST_FIRST_ABSENCE };
+        absence.pauses.next().unwrap_or(longest).min(longest)
     }
 
     fn handle(&self, event: Event<Box<Decoded<C>>>, snapshot: &mut Option<Snapshot<C>>) {
@@ -302,3 +338,6 @@ fn explain(err: &Error) -> String {
         _ => text_of(err),
     }
 }
+
+#[cfg(test)]
+mod tests;

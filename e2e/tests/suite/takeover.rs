@@ -21,6 +21,7 @@ use futures::FutureExt as _;
 use kube::api::{ApiResource, DynamicObject};
 use serde_json::{Value, json};
 
+use super::doctor::Clinic;
 use super::place::{Place, cowboys, provided};
 use crate::Test;
 
@@ -99,11 +100,24 @@ async fn is_taken(place: &mut Place) -> Result<()> {
         interrupted(place, &old).await.context("an adoption that ended halfway")?;
     }
     // On request: what mixes the rights of all consumers goes, and each has its own already.
-    for kind in ["ClusterRoleBinding", "ClusterRole"] {
-        place.delete(&rbac(kind), None, "kube-binder-exports").await?;
+    let (provider, _) = place.on_kcp()?;
+    let clinic = Clinic {
+        flags: provider.flags.clone(),
+        kubeconfig: provider.kcp.kubeconfig_file("root")?,
+        admin: place.admin.clone(),
+    };
+    // The role and its binding.
+    for _ in 0..2 {
+        clinic.heals("SharedExportRole", "kube-binder-exports").await?;
     }
-    let resources = format!("kube-binder-resources-{}-cow", old.contract());
-    place.delete(&rbac("ClusterRole"), None, &resources).await?;
+    let resources = format!("ClusterRole kube-binder-resources-{}-cow", old.contract());
+    let parts = clinic.objects("AggregatedRole").await?;
+    ensure!(parts.contains(&resources), "{parts:?}");
+    for part in parts {
+        clinic.heals("AggregatedRole", part.trim_start_matches("ClusterRole ")).await?;
+    }
+    let reasons = clinic.look().await?.reasons();
+    ensure!(reasons.is_empty(), "still to do: {reasons:?}");
     old.cow.check_rights_kept(&place.admin, &[&old.service]).await.context("own rights")?;
     old.cow.informers(&[&old.service]).await.context("own rights")?;
     old.cow.release(&place.admin, TOWN, &old.service).await

@@ -22,7 +22,7 @@ pub(in crate::controllers) enum Error {
     Rights(#[from] rights::Error),
     /// Nobody knows whom that role is for.
     #[error(transparent)]
-    Myself(#[from] myself::Error),
+    Myself(#[from] myself::Unknown),
     /// A template of that name is somebody else's.
     #[error(
         "apiserviceexporttemplate {name} exists and was not generated from APIBinding {binding}; delete it, and it is \
@@ -113,7 +113,9 @@ impl Error {
         Some(match self {
             Self::Call(CallError { cause: Cause::Forbidden(_), .. }) => "Forbidden",
             Self::Call(_) => "RequestFailed",
-            Self::Unserved(_) | Self::Hidden { .. } | Self::Myself(_) => "SchemaUnreadable",
+            // The outage of one shard is no fault of a workspace on another one.
+            Self::Myself(_) => return None,
+            Self::Unserved(_) | Self::Hidden { .. } => "SchemaUnreadable",
             Self::Rights(err) => err.reason(),
             Self::ForeignTemplate { .. } => "ForeignTemplate",
             Self::TemplateName { .. } => "TemplateNameTooLong",

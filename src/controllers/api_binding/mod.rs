@@ -29,7 +29,7 @@ use kube::ResourceExt as _;
 use self::error::Error;
 use self::plan::{Own, Standing, exportable};
 use self::reader::{Reader, leave};
-use self::round::Memory;
+use self::round::Remembered;
 use self::schemas::Schemas;
 use self::status::{Offering, say};
 use crate::api::claims::API_BINDINGS;
@@ -44,7 +44,7 @@ use crate::runtime::error::Retry;
 use crate::runtime::fleet::Cluster;
 use crate::runtime::queue::Queue;
 
-pub use self::myself::Myself;
+pub use self::myself::{Memory, Myself};
 pub(super) use self::off::Off;
 
 /// What is needed to offer what `APIBinding`s bind.
@@ -170,7 +170,7 @@ impl Controller {
     ) -> Self {
         let Offers { ignored, myself } = offers;
         let reader = Reader { kinds: Arc::clone(&kinds), myself };
-        let memory = Memory::default();
+        let memory = Remembered::default();
         let forgotten = memory.clone();
         kinds.clusters.subscribe(move |_, delta| {
             if delta.new.is_none() {

@@ -1,15 +1,19 @@
 //! Who we are in workspaces other than our own.
+//!
+//! The workspace of the kubeconfig knows, and its shard may be away while the others serve. So it is asked once, in a
+//! task of its own, nobody waits for it, and until it answers we are who we were in an earlier process.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use backon::BackoffBuilder as _;
 use k8s_openapi::api::authentication::v1::{SelfSubjectReview, UserInfo};
 use kube::Api;
 use kube::api::PostParams;
-use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
 
 use crate::api::keys;
-use crate::runtime::endpoint::{ConnectError, connect};
+use crate::runtime::endpoint::connect_apart;
 use crate::runtime::metrics::Metrics;
 
 /// Prefix of the user name of a service account.
@@ -17,52 +21,94 @@ const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
 
 /// How long the server may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest pause between two questions.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
-/// Why nobody knows who we are.
-#[derive(Debug, thiserror::Error)]
-pub(in crate::controllers) enum Error {
-    /// The client could not be made.
-    #[error(transparent)]
-    Connect(#[from] ConnectError),
-    /// The server did not say.
-    #[error(
-        "cannot ask the workspace of the kubeconfig for our own user name: {0}; check that it is reachable and that the \
-         credential may create selfsubjectreviews"
-    )]
-    Ask(String),
+/// Nobody knows yet who we are. It passes, and is no fault of the workspace that waits for it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the workspace of the kubeconfig has not told our own user name yet: {0}; check that it is reachable and that the \
+     credential may create selfsubjectreviews"
+)]
+pub(in crate::controllers) struct Unknown(String);
+
+/// Where the name outlives the process.
+pub struct Memory {
+    /// Who an earlier process was.
+    pub known: Option<String>,
+    /// Called with the name when the server has told it.
+    pub keep: Box<dyn Fn(&str) + Send + Sync>,
 }
 
-/// Asks the workspace of the kubeconfig once, when somebody wants to know.
+/// The one whom a kubeconfig describes.
 pub struct Myself {
     config: kube::Config,
     metrics: Arc<Metrics>,
-    user: OnceCell<String>,
+    memory: Option<Memory>,
+    user: Mutex<Result<String, Unknown>>,
 }
 
 impl Myself {
-    /// The one whom this kubeconfig describes.
+    /// The one whom this kubeconfig describes. [`Myself::run`] asks for it.
     #[must_use]
-    pub fn new(config: kube::Config, metrics: &Arc<Metrics>) -> Self {
-        Self { config, metrics: Arc::clone(metrics), user: OnceCell::new() }
+    pub fn new(config: kube::Config, metrics: &Arc<Metrics>, memory: Option<Memory>) -> Self {
+        let known = memory.as_ref().and_then(|memory| memory.known.clone());
+        let user = known.ok_or_else(|| Unknown("it is being asked".to_owned()));
+        Self { config, metrics: Arc::clone(metrics), memory, user: Mutex::new(user) }
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Result<String, Unknown>> {
+        self.user.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The user that other workspaces know us as.
-    pub(super) async fn user(&self) -> Result<&str, Error> {
-        self.user.get_or_try_init(|| self.ask()).await.map(String::as_str)
+    pub(super) fn user(&self) -> Result<String, Unknown> {
+        self.known().clone()
     }
 
-    async fn ask(&self) -> Result<String, Error> {
-        let client = connect(self.config.clone(), &self.metrics)?;
-        let api: Api<SelfSubjectReview> = Api::all(client);
+    /// Asks until there is an answer. Runs until cancelled.
+    pub async fn run(&self, stop: CancellationToken) {
+        let asking = async {
+            let pauses = backon::ExponentialBuilder::default()
+                .with_min_delay(Duration::from_millis(500))
+                .with_max_delay(LONGEST_PAUSE)
+                .with_jitter()
+                .without_max_times();
+            let mut pauses = pauses.build();
+            while let Err(why) = self.ask().await {
+                self.doubt(why);
+                tokio::time::sleep(pauses.next().unwrap_or(LONGEST_PAUSE)).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = asking => {}
+        }
+    }
+
+    async fn ask(&self) -> Result<(), String> {
+        let client = connect_apart(self.config.clone(), &self.metrics).await;
+        let api: Api<SelfSubjectReview> = Api::all(client.map_err(|err| err.to_string())?);
         let (params, review) = (PostParams::default(), SelfSubjectReview::default());
-        let asked = tokio::time::timeout(TIMEOUT, api.create(&params, &review));
-        let review = match asked.await {
-            Ok(Ok(review)) => review,
-            Ok(Err(err)) => return Err(Error::Ask(err.to_string())),
-            Err(_) => return Err(Error::Ask(format!("no answer within {} s", TIMEOUT.as_secs()))),
+        let review = match tokio::time::timeout(TIMEOUT, api.create(&params, &review)).await {
+            Ok(review) => review.map_err(|err| err.to_string())?,
+            Err(_) => return Err(format!("no answer within {} s", TIMEOUT.as_secs())),
         };
         let user = review.status.and_then(|status| status.user_info).and_then(elsewhere);
-        user.ok_or_else(|| Error::Ask("the answer names no user".to_owned()))
+        let user = user.ok_or_else(|| "the answer names no user".to_owned())?;
+        if let Some(memory) = &self.memory {
+            (memory.keep)(&user);
+        }
+        *self.known() = Ok(user);
+        Ok(())
+    }
+
+    fn doubt(&self, why: String) {
+        let mut known = self.known();
+        if known.is_err() {
+            *known = Err(Unknown(why));
+        }
     }
 }
 
@@ -80,6 +126,22 @@ fn elsewhere(user: UserInfo) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn we_are_who_we_were_until_the_server_says_otherwise_and_nobody_waits_for_it() {
+        let config = || kube::Config::new("https://127.0.0.1:1".parse().unwrap());
+        let memory = |known: Option<&str>| Memory {
+            known: known.map(str::to_owned),
+            keep: Box::new(|_| {}),
+        };
+        let nobody = Myself::new(config(), &Arc::default(), Some(memory(None)));
+        assert_eq!(nobody.user(), Err(Unknown("it is being asked".to_owned())));
+        nobody.doubt("refused".to_owned());
+        assert_eq!(nobody.user(), Err(Unknown("refused".to_owned())));
+        let ann = Myself::new(config(), &Arc::default(), Some(memory(Some("ann"))));
+        ann.doubt("refused".to_owned());
+        assert_eq!(ann.user(), Ok("ann".to_owned()));
+    }
 
     #[test]
     fn a_service_account_is_known_elsewhere_by_the_cluster_that_it_is_of() {

@@ -110,9 +110,9 @@ impl Reader {
         let Some(owner) = object.controller_owner_ref(&()) else {
             return Ok(false);
         };
-        let user = self.myself.user().await?;
+        let user = self.myself.user()?;
         let role = rbac::schema_reader_cluster_role(owner.clone());
-        let binding = rbac::schema_reader_cluster_role_binding(owner, user);
+        let binding = rbac::schema_reader_cluster_role_binding(owner, &user);
         let (roles, bindings) = (&self.kinds.cluster_roles, &self.kinds.cluster_role_bindings);
         if rights::is_right(roles, cluster, &role) && rights::is_right(bindings, cluster, &binding)
         {

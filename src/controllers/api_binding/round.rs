@@ -122,7 +122,7 @@ impl Round {
 
 /// What is kept of each cluster from one round to the next: nothing where all is marked.
 #[derive(Clone, Default)]
-pub(super) struct Memory(Arc<Mutex<HashMap<ClusterId, Kept>>>);
+pub(super) struct Remembered(Arc<Mutex<HashMap<ClusterId, Kept>>>);
 
 struct Kept {
     /// A cluster that is served no more by this endpoint comes back as a new one.
@@ -130,7 +130,7 @@ struct Kept {
     known: HashMap<String, Known>,
 }
 
-impl Memory {
+impl Remembered {
     fn kept(&self) -> MutexGuard<'_, HashMap<ClusterId, Kept>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -192,7 +192,7 @@ mod tests {
     #[tokio::test]
     async fn what_was_read_is_kept_for_as_long_as_it_is_bound() {
         let cluster = cluster_with(ClusterInfo::default());
-        let memory = Memory::default();
+        let memory = Remembered::default();
         let facts = Facts { scope: Scope::Namespaced, versions: vec!["v1".to_owned()] };
         let mut round = memory.begin(&cluster.id);
         round.remember("a", &facts);

@@ -9,7 +9,7 @@ use super::Error;
 use super::marks::{self, Facts, Whose};
 use super::plan;
 use super::reader::Reader;
-use super::round::{Memory, Round, Unresolved};
+use super::round::{Remembered, Round, Unresolved};
 use crate::api::kcp::{ApiBinding, ApiResourceSchema, ApiResourceSchemaSpec, BoundResource};
 use crate::api::keys;
 use crate::consumer::contract::annotation;
@@ -74,7 +74,7 @@ impl Offered<'_> {
 pub(super) struct Schemas {
     pub(super) kind: Metadata<ApiResourceSchema>,
     pub(super) reader: Reader,
-    pub(super) memory: Memory,
+    pub(super) memory: Remembered,
 }
 
 impl Schemas {

@@ -35,6 +35,7 @@ use super::error::ApiError;
 use super::external_url::ExternalUrl;
 use super::limits::{Buckets, Key, Rate};
 use super::oidc::{Clock, RelyingParty};
+use super::places::Places;
 use super::reviews::Reviews;
 use super::sessions::Sessions;
 use crate::kinds::Kinds;
@@ -56,6 +57,8 @@ pub struct Api {
     pub clusters: Clusters,
     /// What is known of them.
     pub kinds: Arc<Kinds>,
+    /// How many may ask something of one shard.
+    pub places: Places,
     /// Who may do what in them.
     pub reviews: Reviews,
     /// Binds.

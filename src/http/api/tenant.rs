@@ -25,6 +25,7 @@ use crate::http::error::{ApiError, Code};
 use crate::http::json;
 use crate::http::limits::Buckets;
 use crate::http::params::Params;
+use crate::http::places::Place;
 use crate::http::reviews::What;
 use crate::http::sessions::{self, Credential, Scope};
 use crate::runtime::fleet::Cluster;
@@ -47,7 +48,7 @@ pub(super) async fn templates(
 ) -> Result<Response, ApiError> {
     let mut entry = api.entry(&call, Action::Read);
     let answer = api.reader(&call, &mut entry).await;
-    let answer = answer.and_then(|(_, cluster)| {
+    let answer = answer.and_then(|(_, Admitted { cluster, .. })| {
         catalogue::templates(&api.kinds, &cluster, &call.id).map(|list| Json(list).into_response())
     });
     api.told(entry, answer).await
@@ -60,7 +61,7 @@ pub(super) async fn collections(
 ) -> Result<Response, ApiError> {
     let mut entry = api.entry(&call, Action::Read);
     let answer = api.reader(&call, &mut entry).await;
-    let answer = answer.and_then(|(_, cluster)| {
+    let answer = answer.and_then(|(_, Admitted { cluster, .. })| {
         catalogue::collections(&api.kinds, &cluster, &call.id)
             .map(|list| Json(list).into_response())
     });
@@ -74,7 +75,7 @@ pub(super) async fn consumer_status(
 ) -> Result<Response, ApiError> {
     let mut entry = api.entry(&call, Action::Read);
     let answer = api.reader(&call, &mut entry).await;
-    let answer = answer.map(|(caller, cluster)| {
+    let answer = answer.map(|(caller, Admitted { cluster, .. })| {
         let namespace = api.own_namespace(&cluster, &caller);
         let exports = namespace.as_deref().map(|namespace| {
             let exports = api.kinds.exports.list_namespace(&cluster, namespace);
@@ -105,6 +106,13 @@ pub(super) async fn apply_binding(
     let mut entry = api.entry(&call, Action::ApplyBinding);
     let answer = api.apply(&call, &body, &mut entry).await;
     api.told(entry, answer).await
+}
+
+/// A cluster in which the caller may do what it asks for.
+struct Admitted {
+    cluster: Cluster,
+    /// Held as long as something may be asked of the cluster.
+    place: Place,
 }
 
 impl Api {
@@ -162,25 +170,26 @@ impl Api {
         call: &Call,
         caller: &Caller,
         what: What<'_>,
-    ) -> Result<Cluster, ApiError> {
+    ) -> Result<Admitted, ApiError> {
         if !caller.admitted && !self.clusters.name(&caller.cluster).is_empty() {
             // Without a question to the cluster: how long one takes would tell that it exists.
             return Err(unknown());
         }
         let cluster = self.clusters.find(&caller.cluster)?;
+        let place = self.places.take(&cluster)?;
         match self.reviews.allow(&cluster, &caller.username, &caller.groups, what).await {
-            Ok(true) => Ok(cluster),
+            Ok(true) => Ok(Admitted { cluster, place }),
             Ok(false) => Err(forbidden(&caller.username)),
             Err(err) => Err(ApiError::internal(REVIEW_FAILED, &call.id, &err)),
         }
     }
 
     /// Somebody who looks.
-    async fn reader(&self, call: &Call, entry: &mut Entry) -> Result<(Caller, Cluster), ApiError> {
+    async fn reader(&self, call: &Call, entry: &mut Entry) -> Result<(Caller, Admitted), ApiError> {
         let caller = self.caller(call, &call.params()?, entry).await?;
         limited(&self.gates.read, &caller)?;
-        let cluster = self.admit(call, &caller, What::Catalogue).await?;
-        Ok((caller, cluster))
+        let admitted = self.admit(call, &caller, What::Catalogue).await?;
+        Ok((caller, admitted))
     }
 
     async fn bind(
@@ -195,14 +204,16 @@ impl Api {
         let asked = Asked::read(body, &params.consumer_id, &caller)?;
         entry.identity = Some(asked.identity.clone());
         entry.template = Some(asked.template.clone());
-        let cluster = self.admit(call, &caller, What::Template(&asked.template)).await?;
+        let template = What::Template(&asked.template);
+        let Admitted { cluster, place } = self.admit(call, &caller, template).await?;
         if !caller.may_be(&asked.identity) {
             return Err(ApiError::forbidden("Failed to handle cluster resources").with_details(
                 "this identity is another user's; bind with your own, or with the UID of your cluster",
             ));
         }
         let template = self.template(call, &cluster, &asked.template).await?;
-        let bound = self.binds.bind(Bind { cluster, caller, asked, template }, &call.id).await?;
+        let bound =
+            self.binds.bind(Bind { cluster, caller, asked, template, place }, &call.id).await?;
         entry.namespace = Some(bound.namespace);
         Ok(Json(bound.response).into_response())
     }
@@ -250,7 +261,8 @@ impl Api {
         let caller = self.caller(call, &call.params()?, entry).await?;
         limited(&self.gates.bind, &caller)?;
         entry.identity = Some(caller.own_identity());
-        let cluster = self.admit(call, &caller, What::Catalogue).await?;
+        let Admitted { cluster, place: _place } =
+            self.admit(call, &caller, What::Catalogue).await?;
         let Some(applier) = &self.applier else {
             return Err(ApiError::not_found("Bindings are not applied here").with_details(
                 "the provider runs without --enable-apply-binding; use kubectl bind in your cluster",

@@ -27,6 +27,7 @@ use changes::Waiting;
 use super::caller::Caller;
 use super::error::{ApiError, Code};
 use super::locks::Locks;
+use super::places::Place;
 use super::server::RequestId;
 use crate::api::keys;
 use crate::api::v1alpha2::{
@@ -65,6 +66,8 @@ pub struct Bind {
     pub asked: Asked,
     /// The template, which the caller may bind.
     pub template: Arc<ApiServiceExportTemplate>,
+    /// Its place in the shard, for as long as it takes.
+    pub place: Place,
 }
 
 /// What came of it.
@@ -141,7 +144,7 @@ impl Binds {
 
     async fn carry_out(&self, bind: &Bind, id: &RequestId) -> Result<Bound, ApiError> {
         let until = Instant::now() + PATIENCE;
-        let Bind { cluster, caller, asked, template } = bind;
+        let Bind { cluster, caller, asked, template, place: _ } = bind;
         let consumer = Consumer {
             identity: &asked.identity,
             author: &caller.subject,

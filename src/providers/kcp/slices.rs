@@ -4,15 +4,15 @@
 //! slices name are one. A slice that cannot be read, or is not there, takes nothing from the others: the process
 //! serves what it knows, and is not ready until each slice was there once.
 //!
-//! A slice that cannot be read at start because the shard of its workspace is away is replaced by what is stored
-//! (`stored`), so that the workspaces of the other shards are served. The process stays unready meanwhile and says why:
-//! it cannot know of a shard that was added since, and a rollout has to see that. Binds by `BindableResourcesRequest`
-//! do not depend on it. Once the slice is read it is the truth: an endpoint that was only stored is held like
-//! any that is lost.
+//! A slice that cannot be read at start is replaced by what is stored (`stored`), so that the workspaces of the other
+//! shards are served while the shard of the slice is away: at once where the server is away, and after a moment where
+//! it refuses us, because the front proxy refuses what it does not know yet. A stored endpoint gives nobody rights that
+//! its shard would not give. The process is ready then and says what it could not read, as it does where a slice
+//! cannot be read later. Binds by `BindableResourcesRequest` do not depend on it. Once the slice is read it is the
+//! truth: an endpoint that was only stored is held like any that is lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,18 +22,24 @@ use http::Uri;
 use kube::Config;
 use kube::api::Api;
 use kube::runtime::watcher::{self, Error, Event, watcher};
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::ExportRef;
-use super::stored::{StateError, Stored};
+use super::stored::{StateError, Stored, Urls};
 use crate::api::kcp::ApiExportEndpointSlice;
 use crate::api::keys;
 use crate::providers::ProviderError;
-use crate::runtime::endpoint::{ClusterSource, EndpointSpec, WATCH_TIMEOUT, connect};
+use crate::runtime::endpoint::{ClusterSource, EndpointSpec, WATCH_TIMEOUT, connect_apart};
 use crate::runtime::fleet::Fleet;
+use crate::runtime::health::{Expiries, Observer, Turns, is_expired, is_overtaken, observed};
 use crate::runtime::metrics::Metrics;
 
-/// A server that does not answer for so long at start is taken for one that is away.
+/// A server that does not answer for so long is taken for one that is away.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Between two tries to store what is known.
+const STORE_AGAIN: Duration = Duration::from_secs(10);
 
 /// What is known of a slice.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +59,59 @@ pub(super) struct Slices {
     config: Config,
     known: Mutex<BTreeMap<String, Known>>,
     stored: Option<Arc<Stored>>,
+    /// All slices are on one server.
+    turns: Arc<Turns>,
+}
+
+/// How it stands with the last request for a slice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    /// Sent at this time.
+    Owed(Instant),
+    Given,
+    /// It failed, which is dealt with elsewhere.
+    Failed,
+}
+
+/// Notes how it stands.
+struct Told(watch::Sender<Answer>);
+
+impl Observer for Told {
+    fn asks(&self) {
+        self.0.send_replace(Answer::Owed(Instant::now()));
+    }
+
+    fn answered(&self) {
+        self.0.send_replace(Answer::Given);
+    }
+}
+
+/// Tells how it stands, each time that something is to be done about it.
+struct Answers {
+    last: watch::Receiver<Answer>,
+    told: Answer,
+}
+
+impl Answers {
+    /// The next answer that is given, or late.
+    async fn next(&mut self) -> Answer {
+        loop {
+            let now = *self.last.borrow_and_update();
+            if now != self.told {
+                if let Answer::Owed(since) = now {
+                    tokio::select! {
+                        _ = self.last.changed() => continue,
+                        () = tokio::time::sleep_until(since + PATIENCE) => {}
+                    }
+                }
+                self.told = now;
+                return now;
+            }
+            if self.last.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
 }
 
 impl Slices {
@@ -65,7 +124,13 @@ impl Slices {
         let server = config.cluster_url.to_string();
         let stored = state_dir.map(|dir| Stored::open(dir, &server, &names)).transpose()?;
         let known = names.into_iter().map(|name| (name, Known::Nothing)).collect();
-        Ok(Self { config, known: Mutex::new(known), stored: stored.map(Arc::new) })
+        let (known, stored) = (Mutex::new(known), stored.map(Arc::new));
+        Ok(Self { config, known, stored, turns: Arc::default() })
+    }
+
+    /// Where what is known is stored.
+    pub(super) fn stored(&self) -> Option<&Arc<Stored>> {
+        self.stored.as_ref()
     }
 
     /// An endpoint at this URL, with our credential.
@@ -75,7 +140,7 @@ impl Slices {
         EndpointSpec { config, source: ClusterSource::Annotation(keys::KCP_CLUSTER) }
     }
 
-    /// Keeps the fleet's endpoints equal to those of all slices.
+    /// Keeps the fleet's endpoints equal to those of all slices, and stored.
     pub(super) async fn follow(
         &self,
         fleet: &Arc<Fleet>,
@@ -83,7 +148,26 @@ impl Slices {
     ) -> Result<(), ProviderError> {
         let names: Vec<String> = self.known().keys().cloned().collect();
         let each = names.iter().map(|name| self.follow_one(name, fleet, metrics).boxed());
-        select_all(each).await.0
+        tokio::select! {
+            (ended, _, _) = select_all(each) => ended,
+            () = self.keep(fleet) => Ok(()),
+        }
+    }
+
+    /// Stores what is known whenever it changes; without end.
+    async fn keep(&self, fleet: &Fleet) {
+        let Some(stored) = &self.stored else {
+            return std::future::pending().await;
+        };
+        let mut given_up = fleet.given_up();
+        loop {
+            let done = stored.store(self.read(), fleet.held()).await;
+            tokio::select! {
+                () = stored.touched() => {}
+                _ = given_up.changed() => {}
+                () = tokio::time::sleep(STORE_AGAIN), if !done => {}
+            }
+        }
     }
 
     async fn follow_one(
@@ -92,51 +176,53 @@ impl Slices {
         fleet: &Arc<Fleet>,
         metrics: &Arc<Metrics>,
     ) -> Result<(), ProviderError> {
-        let client = connect(self.config.clone(), metrics)?;
-        let server = self.config.cluster_url.to_string();
+        let (told, last) = watch::channel(Answer::Failed);
+        let (told, mut answers) = (Arc::new(Told(told)), Answers { last, told: Answer::Failed });
+        let client = connect_apart(self.config.clone(), metrics).await?;
+        let api = Api::<ApiExportEndpointSlice>::all(observed(client, &self.turns, &told));
         let seconds = u32::try_from(WATCH_TIMEOUT.as_secs()).unwrap_or(60);
         let config =
             watcher::Config::default().fields(&format!("metadata.name={name}")).timeout(seconds);
-        let mut events = watcher(Api::<ApiExportEndpointSlice>::all(client), config).boxed();
+        let open = || watcher(api.clone(), config.clone()).boxed();
+        let mut events = open();
+        let (began, mut expiries) = (Instant::now(), Expiries::default());
         let mut listed = None;
-        let mut pause = Duration::from_millis(500);
-        let mut silence = pin!(tokio::time::sleep(PATIENCE));
         loop {
             let event = tokio::select! {
                 event = events.next() => event,
-                () = &mut silence, if !silence.is_elapsed() => {
-                    if self.restore(fleet, name)? {
-                        fleet.waiting(self.excuse(name, format!("{server} does not answer")));
+                answer = answers.next() => {
+                    match answer {
+                        Answer::Owed(_) => self.late(fleet, name).await,
+                        Answer::Given => self.works(fleet, name),
+                        Answer::Failed => {}
                     }
                     continue;
                 }
             };
             let Some(event) = event else { return Err(ProviderError::WatchEnded) };
             match event {
-                Ok(Event::Init) => {
-                    listed = None;
-                    continue;
+                Ok(Event::Init) => listed = None,
+                Ok(Event::InitApply(slice)) => listed = Some(slice),
+                Ok(Event::InitDone) => {
+                    told.answered();
+                    self.publish(fleet, name, listed.take().as_ref()).await;
                 }
-                Ok(Event::InitApply(slice)) => {
-                    listed = Some(slice);
-                    continue;
+                Ok(Event::Apply(slice)) => self.publish(fleet, name, Some(&slice)).await,
+                Ok(Event::Delete(_)) => self.publish(fleet, name, None).await,
+                Err(err) if is_overtaken(&err) => {}
+                Err(err) if is_expired(&err) => {
+                    told.0.send_replace(Answer::Failed);
+                    tokio::time::sleep(expiries.next()).await;
+                    events = open();
                 }
-                Ok(Event::InitDone) => self.publish(fleet, name, listed.take().as_ref()).await?,
-                Ok(Event::Apply(slice)) => self.publish(fleet, name, Some(&slice)).await?,
-                Ok(Event::Delete(_)) => self.publish(fleet, name, None).await?,
-                // Our version is no longer known: a new list follows, and nothing is wrong.
-                Err(Error::WatchError(status)) if status.code == 410 => continue,
                 Err(err) => {
-                    if is_away(&err) {
-                        self.restore(fleet, name)?;
-                    }
-                    fleet.waiting(self.excuse(name, explain(&err, name, &server)));
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(Duration::from_secs(15));
-                    continue;
+                    told.0.send_replace(Answer::Failed);
+                    let patient = is_away(&err) || began.elapsed() >= PATIENCE;
+                    let why = explain(&err, name, &self.config.cluster_url.to_string());
+                    self.unread(fleet, name, patient, why).await;
+                    self.turns.next().await;
                 }
             }
-            pause = Duration::from_millis(500);
         }
     }
 
@@ -144,21 +230,57 @@ impl Slices {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes what is stored of a slice that was not read yet. Whether there is any.
-    fn restore(&self, fleet: &Arc<Fleet>, name: &str) -> Result<bool, ProviderError> {
-        let Some(urls) = self.stored.as_ref().and_then(|stored| stored.of(name)) else {
-            return Ok(false);
-        };
-        {
-            let mut known = self.known();
-            if known.get(name) != Some(&Known::Nothing) {
-                return Ok(false);
-            }
-            let urls = usable(name, urls.iter().map(String::as_str));
-            known.insert(name.to_owned(), Known::Stored(urls));
+    /// The endpoints of the slices that were read.
+    fn read(&self) -> Urls {
+        let known = self.known();
+        let read = known.iter().filter_map(|(name, known)| match known {
+            Known::Endpoints(urls) => Some((name.clone(), urls.clone())),
+            _ => None,
+        });
+        read.collect()
+    }
+
+    /// Notes that a slice cannot be read, and serves what is stored of it if it never was.
+    async fn unread(&self, fleet: &Arc<Fleet>, name: &str, restore: bool, why: String) {
+        if restore && self.restore(name) {
+            self.apply(fleet).await;
         }
-        self.apply(fleet)?;
-        Ok(true)
+        fleet.unread(name, self.excuse(name, why));
+    }
+
+    /// The same as long as there is no answer, which is no news where it could not be read before.
+    async fn late(&self, fleet: &Arc<Fleet>, name: &str) {
+        if !fleet.is_unread(name) {
+            let why = format!("{} does not answer", self.config.cluster_url);
+            self.unread(fleet, name, true, why).await;
+        }
+    }
+
+    /// Notes that a slice is watched, perhaps again.
+    fn works(&self, fleet: &Fleet, name: &str) {
+        if self.known().get(name) == Some(&Known::Absent) {
+            let why = format!(
+                "there is no APIExportEndpointSlice {name} in {}; check --kubeconfig, --context and \
+                 --apiexport-endpoint-slice-name, or run `backend init`; waiting for it",
+                self.config.cluster_url
+            );
+            fleet.unread(name, why);
+        } else if fleet.read(name) {
+            self.turns.back();
+        }
+    }
+
+    /// Takes what is stored of a slice that was not read yet. Whether there is any.
+    fn restore(&self, name: &str) -> bool {
+        let mut known = self.known();
+        let stored = self.stored.as_ref().and_then(|stored| stored.of(name));
+        match (known.get_mut(name), stored) {
+            (Some(known @ Known::Nothing), Some(urls)) => {
+                *known = Known::Stored(usable(name, urls.iter().map(String::as_str)));
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Adds to why a slice cannot be read what is served meanwhile.
@@ -179,54 +301,40 @@ impl Slices {
         fleet: &Arc<Fleet>,
         name: &str,
         slice: Option<&ApiExportEndpointSlice>,
-    ) -> Result<(), ProviderError> {
+    ) {
+        // An endpoint that was known last and is not in the slice at this moment is as lost as one that goes later.
+        if self.restore(name) {
+            self.apply(fleet).await;
+        }
         let now = slice.map_or(Known::Absent, |slice| Known::Endpoints(endpoints(name, slice)));
         let before = self.known().insert(name.to_owned(), now.clone());
-        if matches!(before, Some(Known::Stored(_))) {
+        if now == Known::Endpoints(BTreeSet::new()) && before.as_ref() != Some(&now) {
             tracing::info!(
                 slice = name,
-                "the APIExportEndpointSlice is read; what was stored of it no longer counts"
+                "the APIExportEndpointSlice has no endpoint yet; it gets one when the first workspace \
+                 binds the APIExport; waiting"
             );
         }
-        match &now {
-            Known::Endpoints(urls) if urls.is_empty() && before.as_ref() != Some(&now) => {
-                tracing::info!(
-                    slice = name,
-                    "the APIExportEndpointSlice has no endpoint yet; it gets one when the first workspace \
-                     binds the APIExport; waiting"
-                );
-            }
-            Known::Absent => fleet.waiting(format!(
-                "there is no APIExportEndpointSlice {name} in {}; check --kubeconfig, --context and \
-                 --apiexport-endpoint-slice-name, or run `backend init`; waiting for it",
-                self.config.cluster_url
-            )),
-            _ => {}
+        self.works(fleet, name);
+        self.apply(fleet).await;
+        if let Some(stored) = &self.stored {
+            stored.touch();
         }
-        if self.apply(fleet)? {
-            fleet.discovered();
-        }
-        if let (Some(stored), Known::Endpoints(urls)) = (&self.stored, &now) {
-            stored.note(name, urls).await;
-        }
-        Ok(())
     }
 
-    /// Makes the fleet's endpoints equal to what is known of all slices; whether all slices are there.
-    fn apply(&self, fleet: &Arc<Fleet>) -> Result<bool, ProviderError> {
+    /// Makes the fleet's endpoints equal to what is known of all slices.
+    async fn apply(&self, fleet: &Arc<Fleet>) {
         let (wanted, complete) = wanted(&self.known());
         let urls = wanted.iter().filter_map(|url| url.parse::<Uri>().ok());
-        match fleet.set_endpoints(urls.map(|url| self.endpoint(&url)).collect()) {
-            Err(err) if fleet.has_endpoints() => {
-                tracing::warn!("{err}; going on with the other endpoints");
-            }
-            result => result?,
+        // What cannot be made is said, and tried again.
+        let _ = fleet.set_endpoints(urls.map(|url| self.endpoint(&url)).collect()).await;
+        if complete {
+            fleet.discovered();
         }
-        Ok(complete)
     }
 }
 
-/// The endpoints of all slices, and whether all slices are there.
+/// The endpoints of all slices, and whether each slice was there once, now or for an earlier process.
 fn wanted(known: &BTreeMap<String, Known>) -> (BTreeSet<String>, bool) {
     let mut wanted = BTreeSet::new();
     let mut complete = true;
@@ -235,7 +343,7 @@ fn wanted(known: &BTreeMap<String, Known>) -> (BTreeSet<String>, bool) {
             Known::Endpoints(urls) => wanted.extend(urls.iter().cloned()),
             Known::Stored(urls) => {
                 wanted.extend(urls.iter().cloned());
-                complete = false;
+                complete &= !urls.is_empty();
             }
             Known::Nothing | Known::Absent => complete = false,
         }
@@ -312,61 +420,4 @@ fn explain(err: &Error, slice: &str, server: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn the_endpoints_are_those_of_all_slices_that_were_read() {
-        let urls = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-        let east = || Known::Endpoints(urls(&["https://east"]));
-        let both = || Known::Endpoints(urls(&["https://east", "https://west"]));
-        for (slices, expected, complete) in [
-            (vec![Known::Nothing, east()], vec!["https://east"], false),
-            (vec![Known::Absent, both()], vec!["https://east", "https://west"], false),
-            (vec![east(), both()], vec!["https://east", "https://west"], true),
-            (vec![Known::Endpoints(urls(&[]))], vec![], true),
-            (
-                vec![Known::Stored(urls(&["https://west"])), east()],
-                vec!["https://east", "https://west"],
-                false,
-            ),
-        ] {
-            let named = slices.into_iter().enumerate().map(|(at, known)| (at.to_string(), known));
-            assert_eq!(wanted(&named.collect()), (urls(&expected), complete));
-        }
-    }
-
-    #[test]
-    fn of_the_urls_in_a_slice_those_of_an_export_are_taken() {
-        let slice: ApiExportEndpointSlice = serde_json::from_value(json!({
-            "apiVersion": "apis.kcp.io/v1alpha1", "kind": "APIExportEndpointSlice",
-            "metadata": { "name": "kube-bind.io" },
-            "spec": { "export": { "name": "kube-bind.io" } },
-            "status": { "endpoints": [
-                { "url": "https://east:6443/services/apiexport/exp0rt/kube-bind.io/" },
-                { "url": "http://west:6443/services/apiexport/exp0rt/kube-bind.io" },
-                { "url": "https://north:6443/clusters/root" },
-                { "url": "no url" },
-            ]},
-        }))
-        .unwrap();
-        let expected = ["https://east:6443/services/apiexport/exp0rt/kube-bind.io".to_owned()];
-        assert_eq!(endpoints("kube-bind.io", &slice), expected.into());
-    }
-
-    #[test]
-    fn what_is_stored_replaces_a_server_that_is_away_and_not_one_that_refuses() {
-        let status = |code: u16| {
-            let status = json!({"status": "Failure", "code": code, "message": "", "reason": ""});
-            kube::Error::Api(serde_json::from_value(status).unwrap())
-        };
-        for (code, away) in [(401, false), (403, false), (404, false), (429, true), (502, true)] {
-            assert_eq!(is_away(&Error::InitialListFailed(status(code))), away, "{code}");
-        }
-        let gone = tower::BoxError::from("connection refused");
-        assert!(is_away(&Error::InitialListFailed(kube::Error::Service(gone))));
-        assert!(!is_away(&Error::NoResourceVersion));
-    }
-}
+mod tests;

@@ -1,17 +1,17 @@
-//! The endpoints that were known last, in a file, for a start while the export's own shard is away.
+//! What was known last, in a file, for a start while the export's own shard is away.
 //!
-//! One small JSON file in the directory of `--state-dir`: the server of the kubeconfig, and of each slice the URLs
-//! that it had last. A file of another server is ignored and replaced, and of one with other slices those are taken
-//! that the flags name, so that no endpoint of another installation is ever used. Those of other slices stay in it: one
-//! process per Partition may share the directory. What the file says is checked like what a slice says. It is replaced
-//! as a whole, with mode 0600, when an endpoint comes or goes and at no other time.
+//! One small JSON file in the directory of `--state-dir`: the server of the kubeconfig, of each slice the URLs that it
+//! had last, and the user that other workspaces know us as, which is no secret. A file of another server is ignored
+//! and replaced, and of one with other slices those are taken that the flags name, so that no endpoint of another
+//! installation is ever used. Those of other slices stay in it: one process per Partition may share the directory, and
+//! a lock on a file beside it lets one write after the other. What the file says is checked like what a slice says. It
+//! is replaced as a whole, with mode 0600, when it would hold something else and at no other time.
 //!
-//! A slice without endpoints, or one that is gone, leaves the file as it is: that is a hiccup of a cache server more
-//! often than the end of all shards. To know an endpoint too many costs a watch that fails; to know one too
-//! few costs its workspaces the service.
+//! A URL that a slice no longer has stays as long as the fleet holds its endpoint, and a slice without endpoints, or
+//! one that is gone, leaves the file as it is: that is a hiccup of a cache server more often than the end of a
+//! shard. To know an endpoint too many costs a watch that fails; to know one too few costs its workspaces the service.
 //!
-//! Nothing that goes wrong with the file ends a running process: it says so, and the endpoints are stored with the
-//! next change.
+//! Nothing that goes wrong with the file ends a running process: it says so, and tries again until it is written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
@@ -21,12 +21,20 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 /// Name of the file.
 const FILE: &str = "endpoints.json";
+/// The file before it takes the place of the old one. Whoever has the lock may replace what another one left.
+const DRAFT: &str = "endpoints.json.new";
+/// Who has a lock on this one may write.
+const LOCK: &str = "endpoints.lock";
 
 /// A larger file is none of ours: a thousand shards have 100 KB.
 const LARGEST: u64 = 1 << 20;
+
+/// The URLs of each slice.
+pub(super) type Urls = BTreeMap<String, BTreeSet<String>>;
 
 /// The directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -42,62 +50,89 @@ pub struct StateError {
 }
 
 /// What the file holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Content {
     /// Where the slices are: the server of the kubeconfig, with the workspace in its path.
     server: String,
     /// The endpoints of each slice.
-    slices: BTreeMap<String, BTreeSet<String>>,
+    slices: Urls,
+    /// Who we are in workspaces other than our own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    user: Option<String>,
 }
 
-/// The file, and what was in it last.
-pub(super) struct Stored {
+/// The file, and what was in it at the start.
+pub struct Stored {
+    dir: PathBuf,
     path: PathBuf,
-    /// Content of the file, as far as we wrote it or took it over.
-    content: Mutex<Content>,
-    /// What was found at the start.
-    found: BTreeMap<String, BTreeSet<String>>,
+    server: String,
+    found: Content,
+    /// Our user, as soon as we know it better than the file.
+    user: Mutex<Option<String>>,
+    changed: Notify,
+    /// Why it could not be written; said once.
+    failed: Mutex<Option<String>>,
 }
 
 impl Stored {
-    /// Reads what an earlier process left for these slices of this server. Fails only where the directory
-    /// cannot be written in.
+    /// Reads what an earlier process left of this server. Fails only where the directory cannot be written in, and there
+    /// is nothing in it that could be used without.
     pub(super) fn open(dir: &Path, server: &str, slices: &[String]) -> Result<Self, StateError> {
         let path = dir.join(FILE);
         // What cannot be written now cannot be written when it counts.
-        let draft = draft(&path);
-        write_new(&draft, b"")
-            .and_then(|()| fs::remove_file(&draft))
-            .map_err(|source| StateError { path: dir.to_owned(), source })?;
-        let file = path.display();
-        let found = match read(&path) {
-            Ok(None) => BTreeMap::new(),
-            Ok(Some(content)) if content.server == server => content.slices,
+        let draft = dir.join(DRAFT);
+        let writable = lock(dir)
+            .and_then(|_lock| write_new(&draft, b"").and_then(|()| fs::remove_file(&draft)));
+        let (file, read) = (path.display(), read(&path));
+        if let Err(source) = writable {
+            if !matches!(read, Ok(Some(_))) {
+                return Err(StateError { path: dir.to_owned(), source });
+            }
+            tracing::warn!(
+                "{file} cannot be replaced: {source}; going on with what it says; make room in the directory and let this \
+                 process write in it"
+            );
+        }
+        let mut found = match read {
+            Ok(Some(content)) if content.server == server => content,
+            Ok(None) => Content::default(),
             Ok(Some(content)) => {
                 tracing::warn!(
                     "{file} is ignored: it was made for {}, and the server of the kubeconfig is {server}; it is \
                      replaced as soon as an endpoint is known; give each installation a --state-dir of its own",
                     content.server
                 );
-                BTreeMap::new()
+                Content::default()
             }
             Err(err) => {
                 tracing::warn!(
                     "{file} is ignored: {err}; it is replaced as soon as an endpoint is known; delete it if this is \
                      said again at the next start"
                 );
-                BTreeMap::new()
+                Content::default()
             }
         };
-        let content = Content { server: server.to_owned(), slices: found.clone() };
-        let found: BTreeMap<_, _> =
-            found.into_iter().filter(|(name, _)| slices.contains(name)).collect();
-        Ok(Self { path, content: Mutex::new(content), found })
+        found.slices.retain(|name, _| slices.contains(name));
+        let (dir, server) = (dir.to_owned(), server.to_owned());
+        let (user, changed, failed) = (Mutex::default(), Notify::new(), Mutex::default());
+        Ok(Self { dir, path, server, found, user, changed, failed })
     }
 
     /// The endpoints that an earlier process knew of a slice; none if it knew none.
     pub(super) fn of(&self, slice: &str) -> Option<&BTreeSet<String>> {
-        self.found.get(slice)
+        self.found.slices.get(slice)
+    }
+
+    /// The user that an earlier process was; none if it did not know.
+    #[must_use]
+    pub fn user(&self) -> Option<&str> {
+        self.found.user.as_deref()
+    }
+
+    /// Lets the user be stored.
+    pub fn keep_user(&self, user: String) {
+        *self.user.lock().unwrap_or_else(PoisonError::into_inner) = Some(user);
+        self.touch();
     }
 
     /// The file, for people.
@@ -105,53 +140,79 @@ impl Stored {
         &self.path
     }
 
-    /// Notes the endpoints of a slice, and writes the file if they are others than before.
-    pub(super) async fn note(self: &Arc<Self>, slice: &str, urls: &BTreeSet<String>) {
-        let this = Arc::clone(self);
-        let (slice, urls) = (slice.to_owned(), urls.clone());
-        // A disk may hang. The lock lets one write after the other.
-        let written = tokio::task::spawn_blocking(move || this.write(slice, urls)).await;
-        if let Ok(Err(err)) = written {
-            tracing::warn!(
-                "cannot store the endpoints in {}: {err}; going on with those that are known; a restart while {} is \
-                 away would not know them: make room in the directory and let this process write in it",
-                self.path.display(),
-                self.content.lock().unwrap_or_else(PoisonError::into_inner).server
-            );
-        }
+    /// Says that there may be something to store.
+    pub(super) fn touch(&self) {
+        self.changed.notify_one();
     }
 
-    fn write(&self, slice: String, urls: BTreeSet<String>) -> io::Result<()> {
-        let mut content = self.content.lock().unwrap_or_else(PoisonError::into_inner);
-        if urls.is_empty() || content.slices.get(&slice) == Some(&urls) {
+    /// Waits until there may be.
+    pub(super) async fn touched(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Makes the file say what is known now; `held` are endpoints that slices no longer have. Whether it does.
+    pub(super) async fn store(self: &Arc<Self>, slices: Urls, held: BTreeSet<String>) -> bool {
+        let this = Arc::clone(self);
+        // A disk may hang.
+        let written = tokio::task::spawn_blocking(move || this.write(slices, &held)).await;
+        let err = match written {
+            Ok(written) => written.err().map(|err| err.to_string()),
+            Err(err) => Some(err.to_string()),
+        };
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(err) = &err
+            && failed.as_ref() != Some(err)
+        {
+            tracing::warn!(
+                "cannot store the endpoints in {}: {err}; going on with those that are known, and trying again; a restart \
+                 while {} is away would not know them: make room in the directory and let this process write in it",
+                self.path.display(),
+                self.server
+            );
+        }
+        *failed = err;
+        failed.is_none()
+    }
+
+    fn write(&self, slices: Urls, held: &BTreeSet<String>) -> io::Result<()> {
+        let _lock = lock(&self.dir)?;
+        // Another process may have written of its slices since.
+        let before = read(&self.path).ok().flatten().filter(|now| now.server == self.server);
+        let mut next = before.clone().unwrap_or_default();
+        next.server.clone_from(&self.server);
+        for (name, mut urls) in slices.into_iter().filter(|(_, urls)| !urls.is_empty()) {
+            let known = next.slices.remove(&name).unwrap_or_default();
+            urls.extend(known.into_iter().filter(|url| held.contains(url)));
+            next.slices.insert(name, urls);
+        }
+        if let Some(user) = &*self.user.lock().unwrap_or_else(PoisonError::into_inner) {
+            next.user = Some(user.clone());
+        }
+        let nothing = next.slices.is_empty() && next.user.is_none();
+        if nothing || before.as_ref() == Some(&next) {
             return Ok(());
         }
-        let mut next = content.clone();
-        // Another process may have written of its slices since.
-        if let Ok(Some(now)) = read(&self.path)
-            && now.server == next.server
-        {
-            next.slices.extend(now.slices);
-        }
-        next.slices.insert(slice, urls);
         let mut text = serde_json::to_vec_pretty(&next)?;
         text.push(b'\n');
-        let draft = draft(&self.path);
+        let draft = self.dir.join(DRAFT);
         write_new(&draft, &text).and_then(|()| fs::rename(&draft, &self.path)).inspect_err(
             |_| {
                 let _ = fs::remove_file(&draft);
             },
         )?;
-        *content = next;
-        Ok(())
+        File::open(&self.dir)?.sync_all()
     }
 }
 
-/// The file under another name, before it takes the place of the old one. In containers all processes have one id, so
-/// the time tells them apart.
-fn draft(path: &Path) -> PathBuf {
-    let now = jiff::Timestamp::now().as_nanosecond();
-    path.with_extension(format!("{}.{now}.new", std::process::id()))
+/// Waits until nobody else writes in the directory; it ends with the file.
+fn lock(dir: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create(true).truncate(false).mode(0o600).open(dir.join(LOCK))?;
+    match file.lock() {
+        // Some file systems have no locks; two processes that share such a one have to be lucky.
+        Err(err) if err.kind() != io::ErrorKind::Unsupported => Err(err),
+        _ => Ok(file),
+    }
 }
 
 /// Writes a new file that only we may read, and waits until the disk has it.
@@ -185,129 +246,4 @@ fn read(path: &Path) -> Result<Option<Content>, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    use super::*;
-
-    const SERVER: &str = "https://kcp:6443/clusters/root:kube-bind";
-
-    fn urls(names: &[&str]) -> BTreeSet<String> {
-        names.iter().map(|name| format!("https://{name}")).collect()
-    }
-
-    fn open(dir: &Path, server: &str, slices: &[&str]) -> Arc<Stored> {
-        let slices: Vec<String> = slices.iter().map(|name| (*name).to_owned()).collect();
-        Arc::new(Stored::open(dir, server, &slices).unwrap())
-    }
-
-    /// All files of the directory, by name and with their content.
-    fn files(dir: &Path) -> BTreeMap<String, String> {
-        let entries = fs::read_dir(dir).unwrap().map(Result::unwrap);
-        entries
-            .map(|entry| {
-                let name = entry.file_name().into_string().unwrap();
-                (name, fs::read_to_string(entry.path()).unwrap())
-            })
-            .collect()
-    }
-
-    #[tokio::test]
-    async fn what_was_noted_is_found_at_the_next_start() {
-        let dir = tempfile::tempdir().unwrap();
-        let first = open(dir.path(), SERVER, &["east", "west"]);
-        assert_eq!((first.of("east"), files(dir.path()).len()), (None, 0));
-        first.note("east", &urls(&["a", "b"])).await;
-        first.note("west", &urls(&["c"])).await;
-        first.note("east", &urls(&["a"])).await;
-
-        let next = open(dir.path(), SERVER, &["west", "east"]);
-        assert_eq!((next.of("east"), next.of("west")), (Some(&urls(&["a"])), Some(&urls(&["c"]))));
-        let file = next.path().metadata().unwrap();
-        assert_eq!(file.permissions().mode() & 0o777, 0o600);
-        let text = format!(
-            "{{\n  \"server\": \"{SERVER}\",\n  \"slices\": {{\n    \"east\": [\n      \"https://a\"\n    ],\n    \
-             \"west\": [\n      \"https://c\"\n    ]\n  }}\n}}\n"
-        );
-        assert_eq!(files(dir.path()), BTreeMap::from([(FILE.to_owned(), text)]));
-    }
-
-    #[tokio::test]
-    async fn the_file_is_written_only_when_an_endpoint_comes_or_goes() {
-        let dir = tempfile::tempdir().unwrap();
-        let stored = open(dir.path(), SERVER, &["east"]);
-        stored.note("east", &urls(&["a"])).await;
-        let written = |stored: &Stored| {
-            use std::os::unix::fs::MetadataExt as _;
-            stored.path().metadata().unwrap().ino()
-        };
-        // Still open, so that the number of the old file is not given to a new one.
-        let held = File::open(stored.path()).unwrap();
-        let before = written(&stored);
-        stored.note("east", &urls(&["a"])).await;
-        stored.note("east", &urls(&[])).await;
-        assert_eq!(written(&stored), before);
-        stored.note("east", &urls(&["b"])).await;
-        assert_ne!(written(&stored), before);
-        drop(held);
-        assert_eq!(open(dir.path(), SERVER, &["east"]).of("east"), Some(&urls(&["b"])));
-    }
-
-    #[tokio::test]
-    async fn nothing_is_taken_from_another_installation() {
-        let dir = tempfile::tempdir().unwrap();
-        open(dir.path(), SERVER, &["east", "west"]).note("east", &urls(&["a"])).await;
-        assert_eq!(open(dir.path(), SERVER, &["west"]).of("east"), None);
-        let other = open(dir.path(), "https://other:6443/clusters/root:kube-bind", &["east"]);
-        assert_eq!(other.of("east"), None);
-        other.note("east", &urls(&["b"])).await;
-        assert_eq!(open(dir.path(), SERVER, &["east"]).of("east"), None);
-    }
-
-    #[tokio::test]
-    async fn a_broken_file_is_ignored_and_replaced() {
-        for broken in ["", "{", "[]", r#"{"server": 1, "slices": {}}"#, r#"{"server": "x"}"#] {
-            let dir = tempfile::tempdir().unwrap();
-            fs::write(dir.path().join(FILE), broken).unwrap();
-            let stored = open(dir.path(), SERVER, &["east"]);
-            assert_eq!(stored.of("east"), None, "{broken}");
-            stored.note("east", &urls(&["a"])).await;
-            let next = open(dir.path(), SERVER, &["east"]);
-            assert_eq!(next.of("east"), Some(&urls(&["a"])), "{broken}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_directory_that_goes_away_is_no_end_and_what_was_noted_is_written_later() {
-        let parent = tempfile::tempdir().unwrap();
-        let dir = parent.path().join("state");
-        fs::create_dir(&dir).unwrap();
-        let stored = open(&dir, SERVER, &["east"]);
-        fs::remove_dir(&dir).unwrap();
-        stored.note("east", &urls(&["a"])).await;
-        fs::create_dir(&dir).unwrap();
-        stored.note("east", &urls(&["a"])).await;
-        assert_eq!(open(&dir, SERVER, &["east"]).of("east"), Some(&urls(&["a"])));
-    }
-
-    #[test]
-    fn a_directory_that_cannot_be_used_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("file");
-        fs::write(&file, "").unwrap();
-        for path in [dir.path().join("missing"), file] {
-            let refused = Stored::open(&path, SERVER, &[]).err().unwrap().to_string();
-            let named = format!("--state-dir: cannot write in {path:?}: ");
-            assert!(refused.starts_with(&named), "{refused}");
-            assert!(refused.ends_with("this process may write in"), "{refused}");
-        }
-    }
-
-    #[test]
-    fn a_file_that_is_too_large_is_not_read_to_its_end() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join(FILE);
-        File::create(&path).unwrap().set_len(LARGEST + 1).unwrap();
-        assert_eq!(read(&path), Err("it is larger than 1048576 bytes".to_owned()));
-    }
-}
+mod tests;

@@ -25,6 +25,13 @@ fn scope(cluster: &str) -> Scope {
     Scope { endpoint: endpoint(), cluster: ClusterId::parse(cluster).unwrap() }
 }
 
+/// A cache, and a scope of an endpoint that it was opened for.
+fn opened() -> (Cache<ConfigMap>, Scope) {
+    let (cache, scope) = (Cache::default(), scope("a"));
+    cache.open(scope.endpoint);
+    (cache, scope)
+}
+
 fn names(cache: &Cache<ConfigMap>, scope: &Scope) -> Vec<(String, String)> {
     cache
         .list(scope)
@@ -42,8 +49,7 @@ fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
 
 #[tokio::test]
 async fn objects_of_the_same_name_in_two_clusters_never_mix() {
-    let cache = Cache::default();
-    let a = scope("a");
+    let (cache, a) = opened();
     let b = Scope { cluster: ClusterId::parse("b").unwrap(), ..a.clone() };
     cache.apply(&a, Decoded::Object(map("x", "1")));
     cache.apply(&b, Decoded::Object(map("x", "2")));
@@ -54,8 +60,7 @@ async fn objects_of_the_same_name_in_two_clusters_never_mix() {
 
 #[tokio::test]
 async fn an_older_copy_never_replaces_what_we_wrote() {
-    let cache = Cache::default();
-    let a = scope("a");
+    let (cache, a) = opened();
     cache.mark_synced(a.endpoint);
     assert!(cache.observe_write(&a, map("x", "10")).is_some());
     assert!(cache.apply(&a, Decoded::Object(map("x", "9"))).is_none());
@@ -65,8 +70,7 @@ async fn an_older_copy_never_replaces_what_we_wrote() {
 
 #[tokio::test(start_paused = true)]
 async fn a_list_removes_what_is_gone_and_keeps_what_was_written_since_it_began() {
-    let cache = Cache::default();
-    let a = scope("a");
+    let (cache, a) = opened();
     cache.apply(&a, Decoded::Object(map("gone", "1")));
     cache.apply(&a, Decoded::Object(map("stays", "2")));
     cache.observe_write(&a, map("old-write", "3"));
@@ -87,8 +91,7 @@ async fn a_list_removes_what_is_gone_and_keeps_what_was_written_since_it_began()
 
 #[tokio::test]
 async fn what_we_wrote_is_reported_once_when_the_watch_shows_it() {
-    let cache = Cache::default();
-    let a = scope("a");
+    let (cache, a) = opened();
     cache.mark_synced(a.endpoint);
     let shown = || Decoded::Object(map("x", "10"));
     cache.observe_write(&a, map("x", "10"));
@@ -101,8 +104,7 @@ async fn what_we_wrote_is_reported_once_when_the_watch_shows_it() {
 
 #[tokio::test]
 async fn a_late_answer_to_a_write_does_not_bring_a_deleted_object_back() {
-    let cache = Cache::default();
-    let a = scope("a");
+    let (cache, a) = opened();
     cache.apply(&a, Decoded::Object(map("x", "10")));
     cache.remove(&a, &map("x", "11").metadata);
     assert!(cache.observe_write(&a, map("x", "10")).is_none());
@@ -114,8 +116,7 @@ async fn a_late_answer_to_a_write_does_not_bring_a_deleted_object_back() {
 
 #[tokio::test(start_paused = true)]
 async fn a_list_of_a_restored_server_is_the_truth() {
-    let cache = Cache::default();
-    let a = scope("a");
+    let (cache, a) = opened();
     cache.apply(&a, Decoded::Object(map("x", "1000")));
     tokio::time::advance(std::time::Duration::from_secs(1)).await;
     let objects = vec![(a.cluster.clone(), Decoded::Object(map("x", "7")))];
@@ -127,8 +128,7 @@ async fn a_list_of_a_restored_server_is_the_truth() {
 
 #[tokio::test]
 async fn an_unreadable_object_is_neither_stale_nor_deleted() {
-    let cache = Cache::default();
-    let a = scope("a");
+    let (cache, a) = opened();
     cache.apply(&a, Decoded::Object(map("x", "1")));
     let bad = || Decoded::Unreadable(Box::new(map("x", "2").metadata), "bad".into());
     assert!(cache.apply(&a, bad()).is_none());
@@ -142,8 +142,7 @@ async fn an_unreadable_object_is_neither_stale_nor_deleted() {
 
 #[tokio::test]
 async fn a_forgotten_endpoint_reports_no_deletion_and_a_kind_not_served_keeps_its_objects() {
-    let cache = Cache::default();
-    let a = scope("a");
+    let (cache, a) = opened();
     cache.apply(&a, Decoded::Object(map("x", "1")));
     cache.mark_synced(a.endpoint);
     assert!(cache.synced(a.endpoint) && !cache.listed(a.endpoint));
@@ -153,4 +152,17 @@ async fn a_forgotten_endpoint_reports_no_deletion_and_a_kind_not_served_keeps_it
     assert!(cache.listed(a.endpoint) && cache.clusters(a.endpoint).is_empty());
     cache.forget(a.endpoint);
     assert!(!cache.synced(a.endpoint));
+}
+
+#[tokio::test]
+async fn what_a_watch_still_reads_after_its_endpoint_was_forgotten_is_dropped() {
+    let (cache, a) = opened();
+    cache.forget(a.endpoint);
+    let object = || Decoded::Object(map("x", "1"));
+    assert!(cache.apply(&a, object()).is_none());
+    let objects = vec![(a.cluster.clone(), object())];
+    assert!(cache.replace(a.endpoint, Snapshot { began: Instant::now(), objects }).is_empty());
+    cache.mark_synced(a.endpoint);
+    assert!(!cache.synced(a.endpoint));
+    assert_eq!(names(&cache, &a), []);
 }

@@ -1,6 +1,7 @@
 //! Several shards: what one does must not depend on the others, and no object is taken for deleted because a shard, an
 //! endpoint or the way to it is away.
 
+mod hangs;
 mod looked;
 mod proxied;
 mod two;
@@ -25,7 +26,7 @@ use crate::Test;
 const QUIET: Duration = Duration::from_secs(5);
 
 pub(crate) fn tests() -> Vec<Test> {
-    [two::tests(), looked::tests(), proxied::tests()].concat()
+    [two::tests(), hangs::tests(), looked::tests(), proxied::tests()].concat()
 }
 
 /// The flags for a provider of exports, each consumer for itself.
