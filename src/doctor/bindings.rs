@@ -133,14 +133,14 @@ fn explain(stuck: &Stuck, said: &[Condition]) -> Finding {
             let phase = status.and_then(|status| status.phase.as_deref()).unwrap_or("none");
             let message = format!(
                 "it is not Bound (its phase: {phase}), so this workspace is not served{why}; remove what is in its way there, or \
-                 delete it and bind again"
+                 delete it where it is not meant"
             );
             Finding::new(Severity::Error, Reason::NotBound, object, message)
         }
         How::Outdated(resources) => {
             let message = format!(
-                "this workspace does not have the schemas of the APIExport for {}{why}; take away what is in the way, then set any \
-                 annotation on the APIBinding, so that kcp looks again",
+                "this workspace does not have the schemas of the APIExport for {}{why}; if this lasts, remove what is \
+                 in the way there",
                 resources.join(", ")
             );
             Finding::new(Severity::Warning, Reason::BindingOutdated, object, message)

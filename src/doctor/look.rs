@@ -105,24 +105,8 @@ impl Look {
         let Readiness { waiting: mut not_ready, away } = fleet.readiness();
         not_ready.extend(away);
         not_ready.extend(endpoints.iter().filter_map(|endpoint| unserved(&sources, endpoint)));
-        let mut rights = Vec::new();
-        let mut seen = HashSet::new();
-        for cluster in &clusters {
-            if seen.insert(cluster.endpoint.id()) {
-                let endpoint = &cluster.endpoint;
-                not_ready.extend(
-                    lists::metadata::<ClusterRole>("ClusterRole", endpoint, &mut rights).await,
-                );
-                let kind = "ClusterRoleBinding";
-                not_ready.extend(
-                    lists::metadata::<ClusterRoleBinding>(kind, endpoint, &mut rights).await,
-                );
-                not_ready.extend(lists::metadata::<Role>("Role", endpoint, &mut rights).await);
-                not_ready.extend(
-                    lists::metadata::<RoleBinding>("RoleBinding", endpoint, &mut rights).await,
-                );
-            }
-        }
+        let (rights, unread) = rights(&clusters).await;
+        not_ready.extend(unread);
         let mut look = Self {
             config,
             client,
@@ -219,6 +203,23 @@ impl Look {
     pub(super) fn shows_all(&self, cluster: &Cluster) -> bool {
         self.sources.iter().all(|source| source.listed(cluster.endpoint.id()))
     }
+}
+
+/// The roles and bindings behind the endpoints of these clusters, and what of them could not be read.
+async fn rights(clusters: &[Cluster]) -> (Vec<Listed>, Vec<String>) {
+    let (mut all, mut unread) = (Vec::new(), Vec::new());
+    let mut seen = HashSet::new();
+    for Cluster { endpoint, .. } in clusters {
+        if !seen.insert(endpoint.id()) {
+            continue;
+        }
+        unread.extend(lists::metadata::<ClusterRole>("ClusterRole", endpoint, &mut all).await);
+        let kind = "ClusterRoleBinding";
+        unread.extend(lists::metadata::<ClusterRoleBinding>(kind, endpoint, &mut all).await);
+        unread.extend(lists::metadata::<Role>("Role", endpoint, &mut all).await);
+        unread.extend(lists::metadata::<RoleBinding>("RoleBinding", endpoint, &mut all).await);
+    }
+    (all, unread)
 }
 
 /// The kinds that an endpoint does not serve, for people.

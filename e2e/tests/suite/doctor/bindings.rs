@@ -2,12 +2,11 @@
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::kcp::Claims;
-use e2e::object::{self, crd, kcp_apis};
+use e2e::object::{self, kcp_apis};
 use e2e::provider::{EXPORT, Provider};
 use e2e::service::{self, Scope, Source, version};
 use e2e::stack;
-use kube::api::DynamicObject;
-use kube::{Api, Client};
+use kube::Client;
 use serde_json::{Value, json};
 
 use super::Clinic;
@@ -17,21 +16,12 @@ const OURS: &str = "kube-bind.io";
 
 pub(super) async fn bindings() -> Result<()> {
     let provider = Provider::start("doctor-bindings", &[Source::Bindings.flag()]).await?;
-    let home = provider.kcp.client(&provider.export.cluster).await?;
-    let exports = object::api(&home, &kcp_apis("APIExport"), None);
-    let whole = exports.get(EXPORT).await?.data["spec"]["resources"].clone();
-    let mut without = whole.as_array().context("no resources")?.clone();
-    // kcp keeps what is bound, so it has to be gone before.
-    without.retain(|one| one["name"] != "apiconversions");
-    let without = json!({"spec": {"resources": without}});
-    object::merge_patch(&exports, EXPORT, &without, false).await?;
     let workspace = provider.tenant("doctor-bindings", Claims::All).await?;
     let admin = provider.kcp.client(&workspace.cluster).await?;
     let kubeconfig = provider.kcp.kubeconfig_file("root")?;
     let clinic = Clinic { flags: provider.flags.clone(), kubeconfig, admin };
-    clinic.tells("ExportOutdated", EXPORT).await?;
     optional(&clinic).await?;
-    outdated(&exports, whole, &clinic).await?;
+    outdated(&provider, &clinic).await?;
     unbound(&provider, &clinic).await
 }
 
@@ -68,20 +58,37 @@ async fn occupy(admin: &Client, plural: &str, kind: &str) -> Result<()> {
     service::establish(admin, &[definition]).await
 }
 
-/// The export gets a resource of which the workspace has one already.
-async fn outdated(exports: &Api<DynamicObject>, whole: Value, clinic: &Clinic) -> Result<()> {
-    occupy(&clinic.admin, "apiconversions", "APIConversion").await?;
-    let with = json!({"spec": {"resources": whole}});
-    object::merge_patch(exports, EXPORT, &with, false).await?;
+/// The export gets a resource of which a workspace has one already.
+async fn outdated(provider: &Provider, clinic: &Clinic) -> Result<()> {
+    let home = provider.kcp.client(&provider.export.cluster).await?;
+    let exports = object::api(&home, &kcp_apis("APIExport"), None);
+    let mut resources = exports.get(EXPORT).await?.data["spec"]["resources"].clone();
+    let all = resources.as_array_mut().context("no resources")?;
+    let at = all.iter().position(|one| one["name"] == "apiconversions").context("not exported")?;
+    let taken = all.remove(at);
+    let without = json!({"spec": {"resources": all}});
+    object::merge_patch(&exports, EXPORT, &without, false).await?;
+    clinic.tells("ExportOutdated", EXPORT).await?;
+    let workspace = provider.tenant("outdated", Claims::All).await?;
+    let admin = provider.kcp.client(&workspace.cluster).await?;
+    occupy(&admin, "apiconversions", "APIConversion").await?;
+    let mut all = all.clone();
+    all.push(taken);
+    let with = json!({"spec": {"resources": all}});
+    object::merge_patch(&exports, EXPORT, &with, false).await?;
     let found = clinic.tells("BindingOutdated", EXPORT).await?;
     let message = found["message"].as_str().unwrap_or_default();
     ensure!(message.contains("apiconversions.kube-bind.io"), "{found}");
-    let crds = object::api(&clinic.admin, &crd(), None);
-    object::delete(&crds, "apiconversions.kube-bind.io").await?;
-    let bindings = object::api(&clinic.admin, &kcp_apis("APIBinding"), None);
-    let looked = json!({"metadata": {"annotations": {"example.org/again": "yes"}}});
-    object::merge_patch(&bindings, EXPORT, &looked, false).await?;
-    clinic.lacks(&found).await
+    ensure!(found["object"]["cluster"] == workspace.cluster.as_str(), "{found}");
+    let (_, shown) = clinic.workspaces().await?;
+    ensure!(health(&shown, &workspace.cluster) == Some("BindingOutdated"), "{shown}");
+    Ok(())
+}
+
+/// What is said of a workspace.
+fn health<'a>(shown: &'a Value, cluster: &str) -> Option<&'a str> {
+    let row = shown["workspaces"].as_array()?.iter().find(|row| row["cluster"] == cluster)?;
+    row["health"].as_str()
 }
 
 /// A workspace that has bound, and does not get what it binds.
@@ -96,9 +103,7 @@ async fn unbound(provider: &Provider, clinic: &Clinic) -> Result<()> {
     let found = clinic.tells("NotBound", EXPORT).await?;
     ensure!(found["object"]["cluster"] == workspace.cluster.as_str(), "{found}");
     let (_, shown) = clinic.workspaces().await?;
-    let rows = shown["workspaces"].as_array().context("no rows")?;
-    let row = rows.iter().find(|row| row["cluster"] == workspace.cluster.as_str());
-    ensure!(row.context("not shown")?["health"] == "NotBound", "{shown}");
-    object::delete(&object::api(&admin, &crd(), None), "clusters.kube-bind.io").await?;
+    ensure!(health(&shown, &workspace.cluster) == Some("NotBound"), "{shown}");
+    object::delete(&object::api(&admin, &kcp_apis("APIBinding"), None), EXPORT).await?;
     clinic.lacks(&found).await
 }
