@@ -1,7 +1,8 @@
 //! Who we are in workspaces other than our own.
 //!
-//! The workspace of the kubeconfig knows, and its shard may be away while the others serve. So it is asked once, in a
-//! task of its own, nobody waits for it, and until it answers we are who we were in an earlier process.
+//! The workspace of the kubeconfig knows, and its shard may be away while the others serve. So it is asked once, when
+//! somebody first wants to know, in a task of its own; nobody waits for it, and until it answers we are who we were in an
+//! earlier process.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use backon::BackoffBuilder as _;
 use k8s_openapi::api::authentication::v1::{SelfSubjectReview, UserInfo};
 use kube::Api;
 use kube::api::PostParams;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::keys;
@@ -46,6 +48,7 @@ pub struct Myself {
     metrics: Arc<Metrics>,
     memory: Option<Memory>,
     user: Mutex<Result<String, Unknown>>,
+    wanted: Notify,
 }
 
 impl Myself {
@@ -54,7 +57,8 @@ impl Myself {
     pub fn new(config: kube::Config, metrics: &Arc<Metrics>, memory: Option<Memory>) -> Self {
         let known = memory.as_ref().and_then(|memory| memory.known.clone());
         let user = known.ok_or_else(|| Unknown("it is being asked".to_owned()));
-        Self { config, metrics: Arc::clone(metrics), memory, user: Mutex::new(user) }
+        let (metrics, wanted) = (Arc::clone(metrics), Notify::new());
+        Self { config, metrics, memory, user: Mutex::new(user), wanted }
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, Result<String, Unknown>> {
@@ -63,12 +67,14 @@ impl Myself {
 
     /// The user that other workspaces know us as.
     pub(super) fn user(&self) -> Result<String, Unknown> {
+        self.wanted.notify_one();
         self.known().clone()
     }
 
-    /// Asks until there is an answer. Runs until cancelled.
+    /// Asks until there is an answer, once somebody wants to know. Runs until cancelled.
     pub async fn run(&self, stop: CancellationToken) {
         let asking = async {
+            self.wanted.notified().await;
             let pauses = backon::ExponentialBuilder::default()
                 .with_min_delay(Duration::from_millis(500))
                 .with_max_delay(LONGEST_PAUSE)
