@@ -3,7 +3,6 @@
 
 mod hangs;
 mod looked;
-mod partitions;
 mod proxied;
 mod two;
 
@@ -27,7 +26,7 @@ use crate::Test;
 const QUIET: Duration = Duration::from_secs(5);
 
 pub(crate) fn tests() -> Vec<Test> {
-    [two::tests(), hangs::tests(), looked::tests(), partitions::tests(), proxied::tests()].concat()
+    [two::tests(), hangs::tests(), looked::tests(), proxied::tests()].concat()
 }
 
 /// The flags for a provider of exports, each consumer for itself.

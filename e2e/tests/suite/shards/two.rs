@@ -54,7 +54,7 @@ pub(super) fn tests() -> Vec<Test> {
 }
 
 /// An export on the root shard; gives the flags for a backend.
-pub(super) async fn export(kcp: &Shards, name: &str) -> Result<(Workspace, Vec<String>)> {
+async fn export(kcp: &Shards, name: &str) -> Result<(Workspace, Vec<String>)> {
     kcp.create_workspace_in(Shard::Root.region(), "root", name).await?;
     let (export, base) = provider::init(kcp, name).await?;
     Ok((export, base.into_iter().chain(flags()).collect()))
