@@ -172,7 +172,17 @@ fn fixed<K: Grant>(known: &K, wanted: &K) -> K {
     fixed
 }
 
-/// Whether there is nothing to put right, as far as the cache knows.
+/// Whether an object of ours grants what it should, as far as the cache knows.
+pub fn grants<K: Grant>(kind: &Kind<K>, cluster: &Cluster, wanted: &K) -> bool {
+    let key = ObjKey::of(&cluster.id, wanted.meta());
+    kind.get(cluster, &key.namespace, &key.name).is_some_and(|known| {
+        let mut same = (*known).clone();
+        same.grant_as(wanted);
+        !known.is_stuck(wanted) && same == *known
+    })
+}
+
+/// Whether there is nothing to put right, as far as the cache knows: [`grants`], and the marks.
 pub fn is_right<K: Grant>(kind: &Kind<K>, cluster: &Cluster, wanted: &K) -> bool {
     let key = ObjKey::of(&cluster.id, wanted.meta());
     let known = kind.get(cluster, &key.namespace, &key.name);

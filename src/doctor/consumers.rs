@@ -1,7 +1,5 @@
 //! Consumers that are not served, of whom nobody knows whose they are, or who reach too far.
 
-use std::sync::Arc;
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt as _;
 
@@ -13,7 +11,7 @@ use crate::api::keys;
 use crate::api::v1alpha2::{ApiServiceExport, Scope};
 use crate::consumer::contract::{annotation, identity_of};
 use crate::consumer::rights::rights;
-use crate::rights::{ExportRights, Shared};
+use crate::rights::Shared;
 use crate::runtime::fleet::Cluster;
 
 /// What is wrong with the consumers of a cluster.
@@ -80,8 +78,7 @@ fn unrecorded(look: &Look, cluster: &Cluster, meta: &ObjectMeta) -> Option<Findi
 /// Exports that only the first consumer of a cluster may have, and that a later one has, as v0.8.1 gives them to all. A
 /// running backend says so in a condition of the export.
 fn shared(look: &Look, cluster: &Cluster) -> Vec<Finding> {
-    let allow_shared = look.config.allow_shared_cluster_scope;
-    let rights_of = ExportRights { kinds: Arc::clone(&look.kinds), allow_shared };
+    let rights_of = look.export_rights();
     let shared = |export: &ApiServiceExport| {
         let contract = look.kinds.contract(cluster, export.metadata.namespace.as_deref()?)?;
         // Without any BoundSchema that this backend made, at least what would hold for a namespaced resource.

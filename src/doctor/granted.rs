@@ -1,16 +1,13 @@
 //! Whether the consumers of a cluster have the rights that this backend gives to each, so that they need none of v0.8.1's.
 
-use std::sync::Arc;
-
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use kube::ResourceExt as _;
 
 use super::look::Look;
 use crate::api::conditions::{RIGHTS_GRANTED, get};
 use crate::api::v1alpha2::ApiServiceExport;
-use crate::consumer::contract::Contract;
-use crate::consumer::rights::{ExportName, Rights, cluster_wide, in_namespace};
-use crate::rights::ExportRights;
+use crate::consumer::rights::{ExportName, cluster_wide, in_namespace};
+use crate::rights::grants;
 use crate::runtime::fleet::Cluster;
 
 /// Why a consumer still needs what v0.8.1 gave to all, and what to do first; none where each export has its own rights.
@@ -45,50 +42,26 @@ fn has_own_rights(look: &Look, cluster: &Cluster, export: &ApiServiceExport) -> 
     let namespace = export.namespace().unwrap_or_default();
     let name = ExportName::new(&namespace, &export.name_any());
     let contract = look.kinds.contract(cluster, &namespace);
-    let allow_shared = look.config.allow_shared_cluster_scope;
-    let rights = ExportRights { kinds: Arc::clone(&look.kinds), allow_shared }.of(cluster, export);
+    let rights = look.export_rights().of(cluster, export);
     let (Some(contract), Some(rights)) = (contract, rights) else {
         return false;
     };
-    let given = look.kinds.service_namespaces.list_namespace(cluster, &namespace);
+    let kinds = &look.kinds;
+    let in_cluster = {
+        let (role, binding) = cluster_wide(&name, &contract, &rights.cluster);
+        rights.cluster.is_empty()
+            || (grants(&kinds.cluster_roles, cluster, &role)
+                && grants(&kinds.cluster_role_bindings, cluster, &binding))
+    };
+    let in_one = |namespace: &str, rules: &[PolicyRule]| {
+        let (role, binding) = in_namespace(&name, namespace, rules);
+        rules.is_empty()
+            || (grants(&kinds.roles, cluster, &role)
+                && grants(&kinds.role_bindings, cluster, &binding))
+    };
+    let given = kinds.service_namespaces.list_namespace(cluster, &namespace);
     let mut given = given.iter().filter_map(|object| object.status.as_ref()?.namespace.clone());
-    is_granted_widely(look, cluster, &contract, &name, &rights)
-        && is_granted_in(look, cluster, &namespace, &name, &rights.contract)
-        && given.all(|service| is_granted_in(look, cluster, &service, &name, &rights.service))
-}
-
-fn is_granted_widely(
-    look: &Look,
-    cluster: &Cluster,
-    contract: &Contract,
-    export: &ExportName,
-    rights: &Rights,
-) -> bool {
-    let (role, binding) = cluster_wide(export, contract, &rights.cluster);
-    let kinds = &look.kinds;
-    let same_role = kinds.cluster_roles.get(cluster, "", &role.name_any());
-    let same_binding = kinds.cluster_role_bindings.get(cluster, "", &binding.name_any());
-    rights.cluster.is_empty()
-        || (same_role.is_some_and(|known| known.rules == role.rules)
-            && same_binding.is_some_and(|known| {
-                (&known.role_ref, &known.subjects) == (&binding.role_ref, &binding.subjects)
-            }))
-}
-
-fn is_granted_in(
-    look: &Look,
-    cluster: &Cluster,
-    namespace: &str,
-    export: &ExportName,
-    rules: &[PolicyRule],
-) -> bool {
-    let (role, binding) = in_namespace(export, namespace, rules);
-    let kinds = &look.kinds;
-    let same_role = kinds.roles.get(cluster, namespace, &role.name_any());
-    let same_binding = kinds.role_bindings.get(cluster, namespace, &binding.name_any());
-    rules.is_empty()
-        || (same_role.is_some_and(|known| known.rules == role.rules)
-            && same_binding.is_some_and(|known| {
-                (&known.role_ref, &known.subjects) == (&binding.role_ref, &binding.subjects)
-            }))
+    in_cluster
+        && in_one(&namespace, &rights.contract)
+        && given.all(|service| in_one(&service, &rights.service))
 }

@@ -15,6 +15,7 @@ use crate::cli::{Config, ProviderKind};
 use crate::init::connection::base_url;
 use crate::kinds::Kinds;
 use crate::providers::{ExportRef, ProviderError};
+use crate::rights::ExportRights;
 use crate::runtime::cluster::ClusterId;
 use crate::runtime::endpoint::{Endpoint, connect};
 use crate::runtime::error::Cause;
@@ -197,6 +198,12 @@ impl Look {
     /// The roles and bindings of one cluster.
     pub(super) fn rights_in(&self, cluster: &Cluster) -> impl Iterator<Item = &Listed> {
         self.rights.iter().filter(|listed| listed.cluster == cluster.id)
+    }
+
+    /// What exports may have, by the rule of the controllers.
+    pub(super) fn export_rights(&self) -> ExportRights {
+        let allow_shared = self.config.allow_shared_cluster_scope;
+        ExportRights { kinds: Arc::clone(&self.kinds), allow_shared }
     }
 
     /// Whether what is not seen in a cluster is not there: its server serves everything that is looked at.

@@ -17,6 +17,7 @@ use crate::cli::SchemaSource;
 use crate::consumer::contract::annotation;
 use crate::consumer::rights::is_claimable;
 use crate::consumer::schema::is_reserved;
+use crate::kinds::sources::chosen;
 use crate::runtime::fleet::Cluster;
 
 /// What is wrong with the templates and collections of all clusters.
@@ -182,29 +183,21 @@ fn without_schema(
         .repaired_by(repair)
 }
 
-/// The schema of a resource that is in the cluster: of several the one that is bound, else the newest.
+/// The schema of a resource that is in the cluster: of several the one that would be offered if it had the label.
 fn schema<'a>(
     here: &[&'a ObjectMeta],
     resource: &GroupResource,
     bound: &[&str],
     source: SchemaSource,
 ) -> Option<&'a ObjectMeta> {
-    let resource = resource.to_string();
-    let is_of = |meta: &&&ObjectMeta| {
-        let name = meta.name.as_deref().unwrap_or_default();
-        match source {
-            SchemaSource::CustomResourceDefinitions => name == resource,
-            SchemaSource::ApiResourceSchemas => {
-                name.split_once('.').is_some_and(|(_, of)| of == resource)
-            }
+    let mut here = here.iter().copied();
+    match source {
+        SchemaSource::CustomResourceDefinitions => {
+            let name = resource.to_string();
+            here.find(|meta| meta.name.as_deref() == Some(name.as_str()))
         }
-    };
-    let is_bound = |meta: &ObjectMeta| bound.contains(&meta.name.as_deref().unwrap_or_default());
-    let best = |meta: &&&ObjectMeta| {
-        let created = meta.creation_timestamp.as_ref().map(|time| time.0);
-        (is_bound(meta), created, meta.name.clone())
-    };
-    here.iter().filter(is_of).max_by_key(best).copied()
+        SchemaSource::ApiResourceSchemas => chosen(here, resource, bound),
+    }
 }
 
 #[cfg(test)]

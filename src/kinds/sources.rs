@@ -66,25 +66,28 @@ pub struct Schemas {
     bindings: Arc<Kind<ApiBinding>>,
 }
 
-/// Of the labelled schemas the one of a resource that a binding of the workspace binds, else the newest.
-fn chosen<'a>(
-    bindings: &[Arc<ApiBinding>],
-    labelled: impl Iterator<Item = &'a ObjectMeta>,
+/// The names of the schemas of a resource that are bound.
+fn bound<'a>(bindings: &'a [Arc<ApiBinding>], resource: &GroupResource) -> Vec<&'a str> {
+    let all = bindings.iter().filter(|b| b.is_bound()).flat_map(|b| b.bound_resources());
+    let of_it =
+        all.filter(|bound| bound.group == resource.group && bound.resource == resource.resource);
+    of_it.map(|bound| bound.schema.name.as_str()).collect()
+}
+
+/// Of several schemas the one of a resource that is among those bound, else the newest.
+#[must_use]
+pub fn chosen<'a>(
+    schemas: impl Iterator<Item = &'a ObjectMeta>,
     resource: &GroupResource,
+    bound: &[&str],
 ) -> Option<&'a ObjectMeta> {
-    let called = resource.to_string();
-    let all: Vec<&ObjectMeta> = labelled
-        .filter(|meta| resource_of(meta.name.as_deref().unwrap_or_default()) == called)
-        .collect();
-    let is_bound = |meta: &&&ObjectMeta| {
-        let bound = bindings.iter().filter(|b| b.is_bound()).flat_map(|b| b.bound_resources());
-        let mut of_it = bound
-            .filter(|bound| bound.group == resource.group && bound.resource == resource.resource);
-        of_it.any(|bound| meta.name.as_ref() == Some(&bound.schema.name))
+    let resource = resource.to_string();
+    let name = |meta: &'a ObjectMeta| meta.name.as_deref().unwrap_or_default();
+    let best = |meta: &&'a ObjectMeta| {
+        let created = meta.creation_timestamp.as_ref().map(|at| at.0);
+        (bound.contains(&name(meta)), created, name(meta))
     };
-    let newest =
-        |meta: &&&ObjectMeta| (meta.creation_timestamp.as_ref().map(|at| at.0), meta.name.clone());
-    all.iter().find(is_bound).or_else(|| all.iter().max_by_key(newest)).copied()
+    schemas.filter(|meta| resource_of(name(meta)) == resource).max_by_key(best)
 }
 
 /// The resource of a source of this name, as `<plural>.<group>`.
@@ -188,7 +191,8 @@ impl Sources {
             Self::ApiResourceSchemas(of) => {
                 let labelled = of.kind.list(cluster);
                 let labelled = labelled.iter().map(|object| &object.metadata);
-                chosen(&of.bindings.list(cluster), labelled, resource).map(Source::of)
+                let bindings = of.bindings.list(cluster);
+                chosen(labelled, resource, &bound(&bindings, resource)).map(Source::of)
             }
         }
     }
@@ -270,7 +274,7 @@ mod tests {
             (vec![binding("Binding")], "v3.cowboys.wildwest.dev"),
             (vec![], "v3.cowboys.wildwest.dev"),
         ] {
-            let found = chosen(&bindings, labelled.iter(), &resource);
+            let found = chosen(labelled.iter(), &resource, &bound(&bindings, &resource));
             assert_eq!(found.and_then(|meta| meta.name.as_deref()), Some(expected));
         }
     }

@@ -18,6 +18,7 @@ use kube::Client;
 use kube::api::ListParams;
 use serde_json::json;
 
+use super::doctor::Clinic;
 use crate::Test;
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -162,24 +163,16 @@ async fn legacy() -> Result<()> {
     let commands: Vec<&str> =
         said.lines().filter_map(|line| line.strip_prefix("  kubectl ")).collect();
     ensure!(commands.len() == 4, "{said}");
+    let kubeconfig = kcp.kubeconfig_file("root")?;
+    let clinic = Clinic { flags: Vec::new(), kubeconfig, admin: admin.clone() };
     for command in commands {
-        run(&kcp.kubeconfig_file("root")?, command)?;
+        clinic.run(&format!("kubectl {command}")).await?;
     }
     let said = provider::init_said(&kcp, &name, &[]).await?;
     ensure!(!said.contains("  kubectl "), "not all is gone:\n{said}");
     let left = object::api(&admin, &core("ServiceAccount"), Some("default"));
     ensure!(left.get_opt("kube-bind-controller").await?.is_none(), "the account is there");
     ensure!(!claimed(&admin).await?.contains("configmaps"), "still claimed");
-    Ok(())
-}
-
-/// Runs a command of kubectl as it was printed, as an admin.
-fn run(kubeconfig: &std::path::Path, command: &str) -> Result<()> {
-    let kubectl = tools::path("kubectl")?;
-    let line = format!("{} {command}", kubectl.display());
-    let output = Command::new("sh").args(["-c", &line]).env("KUBECONFIG", kubeconfig).output()?;
-    let text = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "kubectl {command}\nended with {}: {text}", output.status);
     Ok(())
 }
 

@@ -22,6 +22,9 @@ use crate::Test;
 
 /// Who generated a template or a copy.
 const OWNER: &str = "apibindingtemplate.kube-bind.io/owner-binding";
+/// The schema of the namespaced resource that is bound, and the template that it is offered by.
+const COWBOYS: &str = "today.cowboys.wildwest.dev";
+const TEMPLATE: &str = "wildwest.dev-namespaced";
 /// The role by which kcp lets the backend read schemas.
 const READER: &str = "kube-bind-vw-apibinding-reader";
 

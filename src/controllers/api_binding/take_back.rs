@@ -6,11 +6,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-
 use super::plan::{self, Standing, exportable};
 use super::{Bindings, Controller, Error, marks};
-use crate::api::kcp::BoundResource;
 use crate::consumer::names;
 use crate::gone::UNPROVEN_AGAIN;
 use crate::kinds::sources::resource_of;
@@ -78,10 +75,11 @@ impl Controller {
                 progress.troubles.extend(deleted.err().map(Error::from));
             }
         }
+        let in_use = self.in_use(cluster, bindings);
         for schema in self.schemas.kind.list(cluster) {
             let meta = &schema.metadata;
             let Some(binding) = marks::binding_of(meta) else { continue };
-            let is_wanted = self.is_in_use(cluster, bindings, meta);
+            let is_wanted = in_use.has(meta.name.as_deref().unwrap_or_default());
             let goes_along = marks::is_copy(meta) && marks::is_owned_by_template(meta);
             let made = Made { binding, is_wanted, goes_along };
             if progress.is_due(self.is_over(cluster, bindings, &made).await) {
@@ -124,17 +122,31 @@ impl Controller {
         })
     }
 
-    /// Whether a schema is bound, or is that of a resource whose bound schema consumers cannot get yet.
-    fn is_in_use(&self, cluster: &Cluster, bindings: &Bindings, schema: &ObjectMeta) -> bool {
-        let name = schema.name.as_deref().unwrap_or_default();
-        let stands_for = |bound: &BoundResource| {
-            let of_it = format!("{}.{}", bound.resource, bound.group) == resource_of(name);
-            of_it && self.schemas.kind.get(cluster, "", &bound.schema.name).is_none()
-        };
-        bindings
-            .values()
-            .filter(|(standing, _)| *standing != Standing::Ignored)
-            .flat_map(|(_, binding)| exportable(binding))
-            .any(|bound| bound.schema.name == name || stands_for(bound))
+    fn in_use<'a>(&self, cluster: &Cluster, bindings: &'a Bindings) -> InUse<'a> {
+        let mut in_use = InUse::default();
+        let seen = bindings.values().filter(|(standing, _)| *standing != Standing::Ignored);
+        for bound in seen.flat_map(|(_, binding)| exportable(binding)) {
+            let name = bound.schema.name.as_str();
+            in_use.schemas.insert(name);
+            if self.schemas.kind.get(cluster, "", name).is_none() {
+                in_use.waiting.insert(format!("{}.{}", bound.resource, bound.group));
+            }
+        }
+        in_use
+    }
+}
+
+/// What consumers may be using.
+#[derive(Default)]
+struct InUse<'a> {
+    /// The schemas that are bound.
+    schemas: BTreeSet<&'a str>,
+    /// The resources whose bound schema consumers cannot get yet, as `<plural>.<group>`: an earlier one stands for it.
+    waiting: BTreeSet<String>,
+}
+
+impl InUse<'_> {
+    fn has(&self, schema: &str) -> bool {
+        self.schemas.contains(schema) || self.waiting.contains(resource_of(schema))
     }
 }

@@ -82,18 +82,24 @@ impl Report {
 
 impl Clinic {
     pub(crate) async fn look(&self) -> Result<Report> {
+        let (code, document) = self.json("doctor").await?;
+        let findings = document["findings"].as_array().cloned().context("no findings")?;
+        Ok(Report { code, findings })
+    }
+
+    /// What a command that looks says as JSON, and its exit code.
+    async fn json(&self, command: &str) -> Result<(Option<i32>, Value)> {
         let output = Command::new(Backend::program()?)
-            .arg("doctor")
+            .arg(command)
             .args(&self.flags)
             .arg("--output=json")
             .output()
             .await?;
         let text = String::from_utf8_lossy(&output.stdout);
-        let document: Value = serde_json::from_str(&text).with_context(|| {
+        let document = serde_json::from_str(&text).with_context(|| {
             format!("not JSON: {text}{}", String::from_utf8_lossy(&output.stderr))
         })?;
-        let findings = document["findings"].as_array().cloned().context("no findings")?;
-        Ok(Report { code: output.status.code(), findings })
+        Ok((output.status.code(), document))
     }
 
     /// Runs a command as it was printed, as an admin in the folder of the project.
@@ -167,15 +173,7 @@ impl Clinic {
 
     /// `backend workspaces` as JSON, and its exit code.
     pub(crate) async fn workspaces(&self) -> Result<(Option<i32>, Value)> {
-        let output = Command::new(Backend::program()?)
-            .arg("workspaces")
-            .args(&self.flags)
-            .arg("--output=json")
-            .output()
-            .await?;
-        let shown = serde_json::from_slice(&output.stdout)
-            .with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
-        Ok((output.status.code(), shown))
+        self.json("workspaces").await
     }
 }
 

@@ -6,10 +6,9 @@ use e2e::service::{Exported, GROUP, Offer, Scope};
 use e2e::wait::{SOON, eventually};
 use futures::FutureExt as _;
 
-use super::Place;
+use super::{COWBOYS, Place};
 use crate::Test;
 
-const COWBOYS: &str = "today.cowboys.wildwest.dev";
 /// The group of a second API provider.
 const OTHER: &str = "other.dev";
 

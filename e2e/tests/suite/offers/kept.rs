@@ -10,11 +10,8 @@ use futures::FutureExt as _;
 use kube::api::{Api, DynamicObject};
 use serde_json::{Value, json};
 
-use super::{OWNER, Place, core_of};
+use super::{COWBOYS, OWNER, Place, TEMPLATE, core_of};
 use crate::Test;
-
-const COWBOYS: &str = "today.cowboys.wildwest.dev";
-const TEMPLATE: &str = "wildwest.dev-namespaced";
 
 pub(super) fn tests() -> Vec<Test> {
     vec![

@@ -7,11 +7,8 @@ use e2e::service::{Exported, GROUP, Offer};
 use futures::FutureExt as _;
 use serde_json::json;
 
-use super::{Place, READER};
+use super::{COWBOYS, Place, READER, TEMPLATE};
 use crate::Test;
-
-const COWBOYS: &str = "today.cowboys.wildwest.dev";
-const TEMPLATE: &str = "wildwest.dev-namespaced";
 
 pub(super) fn tests() -> Vec<Test> {
     vec![
