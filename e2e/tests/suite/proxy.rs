@@ -54,6 +54,9 @@ impl Rig {
         let proxy = FaultProxy::start(&access, &kcp.certificate()).await?;
         let through = access.at(proxy.url(&access.server)?).client(client::ADMIN).await?;
         let direct = access.client(client::ADMIN).await?;
+        // kcp makes it a moment after the workspace is ready, and what is created here is not tried again.
+        let namespaces = object::api(&direct, &core("Namespace"), None);
+        object::wait_for(&namespaces, "default", "namespace default", SOON, |_| Ok(())).await?;
         Ok(Self {
             proxy,
             direct: object::api(&direct, &core("ConfigMap"), Some("default")),
