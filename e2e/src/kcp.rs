@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use kube::Client;
 use kube::api::{DynamicObject, ListParams};
-use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use crate::audit::{self, Audit};
 use crate::client::{self, Access};
-use crate::object::{self, kcp_apis, resource};
+use crate::object::{self, endpoint_slices, kcp_apis, resource};
 use crate::process::{Process, Spec, free_port};
 use crate::tools;
 use crate::wait::eventually;
@@ -282,13 +282,7 @@ impl Workspaces {
 
     /// The URL of an export's virtual workspace, once kcp has published one: it needs a first binding.
     pub async fn endpoint_url(&self, path: &str, export: &str) -> Result<String> {
-        let slices = resource(
-            "apis.kcp.io",
-            "v1alpha1",
-            "APIExportEndpointSlice",
-            "apiexportendpointslices",
-        );
-        let api: Api<DynamicObject> = object::api(&self.client(path).await?, &slices, None);
+        let api = object::api(&self.client(path).await?, &endpoint_slices(), None);
         eventually(&format!("an endpoint URL of {export}"), READY, async || {
             let slice = api.get(export).await.map_err(|error| error.to_string())?;
             let url = slice.data["status"]["endpoints"][0]["url"].as_str().map(str::to_owned);

@@ -60,6 +60,12 @@ pub fn schemas() -> ApiResource {
     resource("apis.kcp.io", "v1alpha1", "APIResourceSchema", "apiresourceschemas")
 }
 
+/// The kind that says where the virtual workspaces of an export are.
+#[must_use]
+pub fn endpoint_slices() -> ApiResource {
+    resource("apis.kcp.io", "v1alpha1", "APIExportEndpointSlice", "apiexportendpointslices")
+}
+
 /// The kind of CRDs.
 #[must_use]
 pub fn crd() -> ApiResource {

@@ -119,6 +119,12 @@ pub enum Failure {
     /// 403.
     #[error("not allowed: {0}; use the kubeconfig of an admin of that workspace")]
     Forbidden(String),
+    /// 403 of the front proxy, which knows of no workspace by this path.
+    #[error(
+        "the front proxy of kcp knows of no workspace by this path, or not yet; check that its shard is up, then run \
+         init again"
+    )]
+    NoRoute,
     /// 404 for the whole resource.
     #[error(
         "the server does not know this resource; check that --kubeconfig and --context name a kcp server"
@@ -143,6 +149,7 @@ impl Failure {
         match error {
             kube::Error::Api(status) => match status.code {
                 401 => Self::Unauthenticated,
+                403 if status.message.contains(NO_ROUTE) => Self::NoRoute,
                 403 => Self::Forbidden(one_line(&status.message)),
                 404 => Self::NotServed,
                 409 => Self::Conflict,
@@ -157,12 +164,16 @@ impl Failure {
     /// Whether the same may work a moment later in a workspace that was just made.
     pub(super) fn may_settle(&self) -> bool {
         match self {
-            Self::Unauthenticated | Self::Forbidden(_) | Self::NotServed => true,
+            Self::Unauthenticated | Self::Forbidden(_) | Self::NoRoute | Self::NotServed => true,
             Self::Answer { code, .. } => *code == 429 || *code >= 500,
             _ => false,
         }
     }
 }
+
+/// How the front proxy refuses a path that it does not know (kcp 0.31): it has asked nobody who the user is. It learns of
+/// a workspace from a watch on each shard, which it begins again up to a minute after an outage of that shard.
+const NO_ROUTE: &str = "User \"\" cannot";
 
 /// What a proxy answers may be a page of HTML.
 fn one_line(message: &str) -> String {
@@ -187,6 +198,17 @@ fn root_cause(error: &dyn StdError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_workspace_that_the_front_proxy_does_not_know_is_told_from_one_of_somebody_else() {
+        let refused = |user: &str| {
+            let message = format!("forbidden: User {user:?} cannot get path \"/clusters/root:a\"");
+            let status = kube::core::Status::failure(&message, "Forbidden").with_code(403);
+            Failure::from_kube(kube::Error::Api(Box::new(status)))
+        };
+        assert!(matches!(refused(""), Failure::NoRoute), "{}", refused(""));
+        assert!(matches!(refused("bob"), Failure::Forbidden(_)), "{}", refused("bob"));
+    }
 
     #[test]
     fn an_answer_is_told_in_one_line() {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::api::kcp::{LOGICAL_CLUSTER, PHASE_READY};
 use crate::cli::WorkspacePath;
 use crate::init::connection::{Admin, POLL, SETTLE, Workspace};
-use crate::init::error::Error;
+use crate::init::error::{Error, Failure};
 use crate::init::objects::{self, Kind, Target};
 
 /// Creates what is missing of `path` and waits until all of it can be used.
@@ -68,10 +68,11 @@ async fn wait_until_usable(workspace: &Workspace) -> Result<(), Error> {
     loop {
         match objects::get(workspace, &target).await {
             Ok(Some(_)) => return Ok(()),
+            Ok(None) | Err(Error::Call { failure: Failure::NoRoute, .. })
+                if started.elapsed() < SETTLE => {}
             Err(Error::Call { failure, .. })
                 if failure.may_settle() && started.elapsed() < POLL * 10 => {}
             Err(error) => return Err(error),
-            Ok(None) if started.elapsed() < SETTLE => {}
             Ok(None) => {
                 return Err(Error::Timeout {
                     what: target.label,

@@ -8,7 +8,7 @@ use e2e::backend::Backend;
 use e2e::binding;
 use e2e::kcp::{Claims, Kcp};
 use e2e::manifest;
-use e2e::object::{self, core, resource};
+use e2e::object::{self, core, endpoint_slices, resource};
 use e2e::provider::{self, PLATFORM, Provider};
 use e2e::wait::{SOON, eventually};
 use e2e::{client, dirs, stack};
@@ -199,12 +199,10 @@ async fn two_slices() -> Result<()> {
     .await?;
 
     let admin = kcp.client(&provider.export.cluster).await?;
-    let kind = "APIExportEndpointSlice";
-    let slices = resource("apis.kcp.io", "v1alpha1", kind, "apiexportendpointslices");
-    let api = object::api(&admin, &slices, None);
+    let api = object::api(&admin, &endpoint_slices(), None);
     let spec = api.get("kube-bind.io").await?.data["spec"].clone();
     let manifest = json!({"metadata": {"name": "east"}, "spec": spec});
-    object::create(&admin, &slices, None, manifest).await?;
+    object::create(&admin, &endpoint_slices(), None, manifest).await?;
     object::wait_for(&api, "east", "an endpoint of the slice east", SOON, |slice| {
         let url = slice.data["status"]["endpoints"][0]["url"].as_str();
         if url.is_some() { Ok(()) } else { Err(object::summary(slice)) }
@@ -320,9 +318,7 @@ async fn missing_rights() -> Result<()> {
     api.delete("kube-bind-backend", &kube::api::DeleteParams::default()).await?;
     let text = std::fs::read_to_string(dirs::run()?.join(format!("{name}.kubeconfig")))?;
     let credential = client::from_kubeconfig(&text, "e2e").await?;
-    let slices =
-        resource("apis.kcp.io", "v1alpha1", "APIExportEndpointSlice", "apiexportendpointslices");
-    let slices = object::api(&credential, &slices, None);
+    let slices = object::api(&credential, &endpoint_slices(), None);
     eventually("kcp to know that the binding is gone", SOON, async || {
         match slices.list(&kube::api::ListParams::default()).await {
             Err(kube::Error::Api(status)) if status.code == 403 => Ok(()),

@@ -8,6 +8,7 @@ mod taken;
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, ensure};
+use e2e::binding::{self, Request};
 use e2e::kcp::{Claims, Workspace};
 use e2e::object::{self, kcp_apis, kube_bind, rbac};
 use e2e::provider::{PLATFORM, Provider};
@@ -18,6 +19,7 @@ use kube::api::{Api, ApiResource, DynamicObject};
 use kube::{Client, ResourceExt as _};
 use serde_json::{Value, json};
 
+use super::doctor::Clinic;
 use crate::Test;
 
 /// Who generated a template or a copy.
@@ -63,6 +65,10 @@ impl Place {
         let admin = provider.kcp.client(&workspace.cluster).await?;
         let offer = Offer::wild_west(&provider.kcp, "root").await?;
         Ok(Self { provider, workspace, admin, offer })
+    }
+
+    fn clinic(&self) -> Result<Clinic> {
+        Clinic::of(&self.provider, &self.admin)
     }
 
     /// Binds the API provider's export, which also waits until it is served.
@@ -309,17 +315,35 @@ async fn grown() -> Result<()> {
     place.template("wildwest.dev-cluster", &["sheriffs"]).await.map(drop)
 }
 
-/// A schema is immutable: the API provider makes another one and exports that.
+/// A schema is immutable: the API provider makes another one and exports that. Consumers that asked for it follow.
 async fn replaced() -> Result<()> {
     let place = Place::new("offers-replaced").await?;
     place.bind().await?;
     place.template("wildwest.dev-namespaced", &["cowboys"]).await?;
     place.exported("today.cowboys.wildwest.dev").await?;
     let cowboys = Exported::of(GROUP, Scope::Namespaced);
+    let bound = binding::bind(&place.admin, &Request::new("follower", "follower")).await?;
+    let mut spec = service::request_spec(&[&cowboys], &[]);
+    spec["schemaUpdatePolicy"] = json!("Always");
+    bound.consumer.request_export("herd", &spec).await?.succeeded()?;
+
+    let mut crd = cowboys.crd();
+    let properties = &mut crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
+    properties["lasso"] = json!({"type": "string"});
+    let home = place.provider.kcp.client(&place.offer.workspace.cluster).await?;
+    let tomorrow = service::api_resource_schema(&crd, "tomorrow", false);
+    object::create(&home, &object::schemas(), None, tomorrow).await?;
     let sheriffs = Exported::of(GROUP, Scope::Cluster);
     let wanted = [(&cowboys, "tomorrow"), (&sheriffs, "today")];
     place.offer.exports(&place.provider.kcp, &wanted).await?;
     place.exported("tomorrow.cowboys.wildwest.dev").await?;
+    let schemas = bound.consumer.kube_bind("BoundSchema");
+    let (name, wanted) = (cowboys.name(), &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]);
+    let followed = object::wait_for(&schemas, &name, "the schema to follow", SOON, |schema| {
+        let now = &schema.data["spec"]["versions"][0]["schema"];
+        if now == wanted { Ok(()) } else { Err(now.to_string()) }
+    });
+    followed.await.map_err(|error| place.provider.backend.fail(error))?;
     place.gone(&object::schemas(), "today.cowboys.wildwest.dev").await?;
     place.schemas().get("today.sheriffs.wildwest.dev").await?;
     place.template("wildwest.dev-namespaced", &["cowboys"]).await.map(drop)

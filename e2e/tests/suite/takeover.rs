@@ -101,11 +101,7 @@ async fn is_taken(place: &mut Place) -> Result<()> {
     }
     // On request: what mixes the rights of all consumers goes, and each has its own already.
     let (provider, _) = place.on_kcp()?;
-    let clinic = Clinic {
-        flags: provider.flags.clone(),
-        kubeconfig: provider.kcp.kubeconfig_file("root")?,
-        admin: place.admin.clone(),
-    };
+    let clinic = Clinic::of(provider, &place.admin)?;
     // The role and its binding.
     for _ in 0..2 {
         clinic.heals("SharedExportRole", "kube-binder-exports").await?;

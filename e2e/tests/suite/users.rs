@@ -12,6 +12,7 @@ use futures::FutureExt as _;
 use kube::api::ApiResource;
 use serde_json::{Value, json};
 
+use super::doctor::Clinic;
 use crate::Test;
 
 const NAME: &str = "kube-bind-oidc-user";
@@ -84,5 +85,6 @@ async fn foreign_role() -> Result<()> {
     ensure!(after.data["rules"] == before.data["rules"], "the foreign role was changed");
     let bindings = object::api(&admin, &rbac("ClusterRoleBinding"), None);
     ensure!(bindings.get_opt(NAME).await?.is_none(), "a binding to the foreign role was made");
-    Ok(())
+    Clinic::of(&provider, &admin)?.heals("ForeignRole", "default").await?;
+    object::wait_for(&bindings, NAME, "a binding of ours", SOON, |_| Ok(())).await.map(drop)
 }

@@ -18,8 +18,7 @@ pub(super) async fn bindings() -> Result<()> {
     let provider = Provider::start("doctor-bindings", &[Source::Bindings.flag()]).await?;
     let workspace = provider.tenant("doctor-bindings", Claims::All).await?;
     let admin = provider.kcp.client(&workspace.cluster).await?;
-    let kubeconfig = provider.kcp.kubeconfig_file("root")?;
-    let clinic = Clinic { flags: provider.flags.clone(), kubeconfig, admin };
+    let clinic = Clinic::of(&provider, &admin)?;
     optional(&clinic).await?;
     outdated(&provider, &clinic).await?;
     unbound(&provider, &clinic).await

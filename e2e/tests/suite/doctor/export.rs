@@ -13,11 +13,7 @@ use super::Clinic;
 pub(super) async fn export() -> Result<()> {
     let mut provider = Provider::start("doctor-export", &[Source::Crds.flag()]).await?;
     let workspace = provider.tenant("doctor-export", Claims::All).await?;
-    let clinic = Clinic {
-        flags: provider.flags.clone(),
-        kubeconfig: provider.kcp.kubeconfig_file("root")?,
-        admin: provider.kcp.client(&workspace.cluster).await?,
-    };
+    let clinic = Clinic::of(&provider, &provider.kcp.client(&workspace.cluster).await?)?;
     provider.backend.stop().await?;
     let home = provider.kcp.client(&provider.export.cluster).await?;
     outdated(&clinic, &home).await?;

@@ -10,6 +10,7 @@ mod said;
 mod templates;
 
 use std::collections::BTreeSet;
+use std::ops::Deref;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -17,7 +18,7 @@ use e2e::audit;
 use e2e::backend::Backend;
 use e2e::binding::{self, Bound, Request};
 use e2e::driver::{Settings, Use};
-use e2e::kcp::Claims;
+use e2e::kcp::{Claims, Workspaces};
 use e2e::provider::{EXPORT, Provider};
 use e2e::service::{Exported, GROUP, Scope, Source};
 use e2e::wait::{SOON, eventually};
@@ -81,6 +82,15 @@ impl Report {
 }
 
 impl Clinic {
+    /// Looks with the flags of a provider's backend, and repairs as an admin of the kcp.
+    pub(crate) fn of<K: Deref<Target = Workspaces>>(
+        provider: &Provider<K>,
+        admin: &Client,
+    ) -> Result<Self> {
+        let kubeconfig = provider.kcp.kubeconfig_file("root")?;
+        Ok(Self { flags: provider.flags.clone(), kubeconfig, admin: admin.clone() })
+    }
+
     pub(crate) async fn look(&self) -> Result<Report> {
         let (code, document) = self.json("doctor").await?;
         let findings = document["findings"].as_array().cloned().context("no findings")?;
@@ -184,8 +194,7 @@ pub(super) async fn settled(name: &str) -> Result<(Provider, Clinic, Bound, Use)
     let workspace = provider.tenant(name, Claims::All).await?;
     provider.serve(&workspace, Source::Crds).await?;
     let admin = provider.kcp.client(&workspace.cluster).await?;
-    let kubeconfig = provider.kcp.kubeconfig_file("root")?;
-    let clinic = Clinic { flags: provider.flags.clone(), kubeconfig, admin };
+    let clinic = Clinic::of(&provider, &admin)?;
     let bound = binding::bind(&clinic.admin, &Request::new("consumer", name)).await?;
     let cowboys = Exported::of(GROUP, Scope::Namespaced);
     let cow = bound.consumer.take_up("cow", Settings::APART, &cowboys, &["Secret"]).await?;

@@ -30,8 +30,7 @@ async fn clinic(name: &str, source: Source) -> Result<Clinic> {
     let cowboys = Exported::of(GROUP, Scope::Namespaced);
     service::offer_template(&admin, "cowboys", &[&cowboys], &[]).await?;
     provider.backend.stop().await?;
-    let kubeconfig = provider.kcp.kubeconfig_file("root")?;
-    let clinic = Clinic { flags: provider.flags.clone(), kubeconfig, admin };
+    let clinic = Clinic::of(&provider, &admin)?;
     let report = clinic.look().await?;
     ensure!(report.code == Some(0), "{:#?}", report.findings);
     Ok(clinic)

@@ -49,7 +49,7 @@ async fn foreign_template() -> Result<()> {
     let now = snapshot::exact(&place.admin, &kind, None, TEMPLATE).await?;
     ensure!(now == theirs, "it was touched: {now}");
 
-    object::delete(&place.templates(), TEMPLATE).await?;
+    place.clinic()?.heals("ForeignTemplate", "default").await?;
     place.template(TEMPLATE, &["cowboys"]).await?;
     place.healed().await
 }
@@ -66,7 +66,7 @@ async fn foreign_schema() -> Result<()> {
     let now = snapshot::exact(&place.admin, &object::schemas(), None, COWBOYS).await?;
     ensure!(now == theirs, "it was touched: {now}");
 
-    object::delete(&place.schemas(), COWBOYS).await?;
+    place.clinic()?.heals("ForeignSchema", "default").await?;
     place.healed().await?;
     place.exported(COWBOYS).await.map(drop)
 }

@@ -10,8 +10,9 @@ use e2e::stack;
 use e2e::wait::{SOON, eventually};
 use futures::FutureExt as _;
 
+use super::clock::Clock;
 use super::two::{start, tenant};
-use super::{nothing_deleted, settle, settled, timed, unchanged};
+use super::{nothing_deleted, settle, settled, unchanged};
 use crate::Test;
 
 /// What it may take until a shard is served again that goes on. The aim is 2 s.
@@ -43,12 +44,13 @@ async fn hangs() -> Result<()> {
     settle(&stopped_admin, "kept").await?;
     let objects = settled(&kcp.audit(Shard::Second), &stopped, &stopped_admin).await?;
 
+    let clock = Clock::open(&admin).await?;
     kcp.hang(Shard::Second, true).await?;
     let began = Instant::now();
-    let at_once = timed(&admin, "at-once").await?;
+    let at_once = clock.bind().await?;
     named(&provider.backend).await?;
     let seen = began.elapsed();
-    let during = timed(&admin, "during").await?;
+    let during = clock.bind().await?;
     eprintln!(
         "shards: a shard that hangs was said after {seen:?}; a bind on the other one took {at_once:?} at once, {during:?} \
          then"

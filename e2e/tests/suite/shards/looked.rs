@@ -31,8 +31,7 @@ async fn looked() -> Result<()> {
     let horses =
         Exported { plural: "horses", kind: "Horse", ..Exported::of(GROUP, Scope::Namespaced) };
     e2e::service::offer_template(&admin, "horses", &[&horses], &[]).await?;
-    let kubeconfig = kcp.kubeconfig_file("root")?;
-    let clinic = Clinic { flags: provider.flags.clone(), kubeconfig, admin };
+    let clinic = Clinic::of(&provider, &admin)?;
     let both = eventually("both workspaces", SOON, async || {
         let (code, shown) = clinic.workspaces().await?;
         ensure!(

@@ -1,12 +1,14 @@
 //! Several shards: what one does must not depend on the others, and no object is taken for deleted because a shard, an
 //! endpoint or the way to it is away.
 
+mod clock;
 mod hangs;
 mod looked;
+mod partitions;
 mod proxied;
 mod two;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use e2e::audit::{self, Audit, Filter, Mark};
@@ -16,7 +18,6 @@ use e2e::kcp::{Claims, Workspace};
 use e2e::provider::Provider;
 use e2e::service::{Exported, GROUP, Source};
 use e2e::snapshot::{self, Snapshot};
-use e2e::stack;
 use e2e::wait::SOON;
 use kube::Client;
 
@@ -26,7 +27,7 @@ use crate::Test;
 const QUIET: Duration = Duration::from_secs(5);
 
 pub(crate) fn tests() -> Vec<Test> {
-    [two::tests(), hangs::tests(), looked::tests(), proxied::tests()].concat()
+    [two::tests(), partitions::tests(), hangs::tests(), looked::tests(), proxied::tests()].concat()
 }
 
 /// The flags for a provider of exports, each consumer for itself.
@@ -43,24 +44,6 @@ async fn settle(admin: &Client, name: &str) -> Result<Bound> {
     let usage = bound.consumer.take_up("herd", Settings::APART, &exported, &[]).await?;
     usage.service_namespace("town").await?;
     Ok(bound)
-}
-
-/// How long it takes to bind a new consumer.
-async fn timed(admin: &Client, name: &str) -> Result<Duration> {
-    let name = stack::unique(name);
-    let began = Instant::now();
-    binding::bind(admin, &Request::new(&name, &name)).await?;
-    Ok(began.elapsed())
-}
-
-/// The middle one of several.
-async fn typical(admin: &Client, name: &str) -> Result<Duration> {
-    let mut times = Vec::new();
-    for _ in 0..7 {
-        times.push(timed(admin, name).await?);
-    }
-    times.sort();
-    Ok(times[times.len() / 2])
 }
 
 /// Everything in a workspace that the backend deals with, once it has nothing more to do there.
