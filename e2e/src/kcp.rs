@@ -16,7 +16,7 @@ use crate::client::{self, Access};
 use crate::object::{self, endpoint_slices, kcp_apis, resource};
 use crate::process::{Process, Spec, free_port};
 use crate::tools;
-use crate::wait::eventually;
+use crate::wait::{SOON, eventually};
 
 /// From nothing to ready: 15 to 25 s alone on two cores.
 const START: Duration = Duration::from_mins(3);
@@ -236,6 +236,11 @@ impl Workspaces {
         })
         .await?;
         let cluster = ready.data["spec"]["cluster"].as_str().context("no spec.cluster")?;
+        // A front proxy learns of it later, up to a minute after an outage of its shard.
+        let kind = resource("core.kcp.io", "v1alpha1", "LogicalCluster", "logicalclusters");
+        let itself = object::api(&self.client(cluster).await?, &kind, None);
+        let what = format!("workspace {parent}:{name} to be reached");
+        eventually(&what, SOON, async || itself.get("cluster").await).await?;
         Ok(Workspace { path: format!("{parent}:{name}"), cluster: cluster.to_owned() })
     }
 

@@ -56,6 +56,30 @@ pub(super) enum Error {
     Rights(#[from] rights::Error),
 }
 
+/// What became of the rights of an export.
+struct Granted {
+    /// Whether what may be granted is in place.
+    put: Result<(), rights::Error>,
+    /// How far the consumer's credential reaches by that.
+    exposure: Option<Exposure>,
+    /// A part was not granted, since only the first consumer of the cluster may have it.
+    withheld: Option<Shared>,
+}
+
+impl Granted {
+    /// Of an export that needs nothing yet.
+    const NOTHING: Self = Self { put: Ok(()), exposure: None, withheld: None };
+
+    /// Why the consumer lacks something for good: reason and message of a condition.
+    fn refused(&self) -> Option<(&'static str, String)> {
+        match (&self.put, &self.withheld) {
+            (Err(err), _) if err.retry() == Retry::Denied => Some((err.reason(), err.to_string())),
+            (_, Some(shared)) => Some((Shared::REASON, shared.to_string())),
+            _ => None,
+        }
+    }
+}
+
 impl Reconciler for Controller {
     type Error = Error;
 
@@ -84,24 +108,18 @@ impl Reconciler for Controller {
         let schemas = self.schemas.sync(cluster, &name, &export, adopts).await?;
         let export = self.annotate(cluster, export, &schemas).await?;
         let rights = self.rights.of(cluster, &export);
-        let (granted, withheld) = match &rights {
+        let granted = match &rights {
             Some(rights) => self.grant(cluster, &contract, &export, &name, rights).await,
-            None => (Ok(()), Ok(None)),
+            None => Granted::NOTHING,
         };
-        let refused = granted.as_ref().err().filter(|err| err.retry() == Retry::Denied);
-        let refused = refused.map(|err| (err.reason(), err.to_string()));
-        let seen = status::Seen {
-            schemas: &schemas,
-            refused: refused
-                .or(withheld.as_ref().err().map(|shared| (Shared::REASON, shared.to_string()))),
-            exposure: withheld.ok().flatten(),
-        };
+        let (refused, exposure) = (granted.refused(), granted.exposure);
+        let seen = status::Seen { schemas: &schemas, refused, exposure };
         let known = export.status.as_ref().map_or(&[][..], |status| &status.conditions);
         if let Some(conditions) = status::plan(known, &seen, Timestamp::now()) {
             let status = json!({ "conditions": conditions });
             self.kinds.exports.patch_status(cluster, &export.metadata, status).await?;
         }
-        granted?;
+        granted.put?;
         let refused = |state: &schemas::State| state.held.as_ref().is_some_and(Held::may_pass);
         Ok(schemas.iter().any(refused).then_some(REFUSED_AGAIN))
     }
@@ -121,8 +139,7 @@ impl Controller {
     }
 
     /// Grants what an export needs. Of what only the first consumer of a cluster may have, another one keeps what it has
-    /// from us and gets no more: what v0.8.1 gave reaches no further because of us. How far that reaches comes back, or
-    /// that it was withheld.
+    /// from us and gets no more: what v0.8.1 gave reaches no further because of us.
     async fn grant(
         &self,
         cluster: &Cluster,
@@ -130,19 +147,19 @@ impl Controller {
         export: &ApiServiceExport,
         name: &ExportName,
         rights: &Rights,
-    ) -> (Result<(), rights::Error>, Result<Option<Exposure>, Shared>) {
-        let alone = self.rights.check_shared(cluster, contract, &export.spec, rights);
-        match alone {
-            Err(shared) if !self.rights.has_cluster_wide(cluster, name) => {
-                let narrow = Rights { cluster: Vec::new(), ..rights.clone() };
-                (self.rights.put(cluster, contract, name, &narrow).await, Err(shared))
-            }
-            _ => {
-                let known = || exposure(rights).map(Exposure::Known);
-                let exposure = alone.map_or(Some(Exposure::Unsafe), |()| known());
-                (self.rights.put(cluster, contract, name, rights).await, Ok(exposure))
-            }
+    ) -> Granted {
+        let shared = self.rights.check_shared(cluster, contract, &export.spec, rights).err();
+        if shared.is_some() && !self.rights.has_cluster_wide(cluster, name) {
+            let narrow = Rights { cluster: Vec::new(), ..rights.clone() };
+            let put = self.rights.put(cluster, contract, name, &narrow).await;
+            return Granted { put, exposure: None, withheld: shared };
         }
+        let exposure = match shared {
+            Some(Shared) => Some(Exposure::Unsafe),
+            None => exposure(rights).map(Exposure::Known),
+        };
+        let put = self.rights.put(cluster, contract, name, rights).await;
+        Granted { put, exposure, withheld: None }
     }
 
     /// Whether a request for this export is at work. One that is being deleted is not, for as long as
