@@ -7,7 +7,7 @@ use super::cluster::ObjKey;
 /// What to do after a failure. Part of every error type that a controller returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retry {
-    /// Our copy was old: try again at once with the new one.
+    /// Our copy was old, or the answer to a question of ours is on its way: try again at once.
     Conflict,
     /// The server or the network is in trouble: back off from a fraction of a second.
     Transient,

@@ -131,7 +131,8 @@ impl Error {
         match self {
             Self::Call(err) => err.retry(),
             Self::Rights(err) => err.retry(),
-            Self::Myself(_) => Retry::Transient,
+            Self::Myself(myself::Unknown::Asked) => Retry::Conflict,
+            Self::Myself(myself::Unknown::Untold(_)) => Retry::Transient,
             // Nothing tells when these pass.
             Self::Unserved(_)
             | Self::Hidden { .. }

@@ -28,11 +28,17 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 /// Nobody knows yet who we are. It passes, and is no fault of the workspace that waits for it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the workspace of the kubeconfig has not told our own user name yet: {0}; check that it is reachable and that the \
-     credential may create selfsubjectreviews"
-)]
-pub(in crate::controllers) struct Unknown(String);
+pub(in crate::controllers) enum Unknown {
+    /// The first question is on its way.
+    #[error("the workspace of the kubeconfig is being asked for our own user name")]
+    Asked,
+    /// There was no answer that tells it, and it is asked again.
+    #[error(
+        "the workspace of the kubeconfig has not told our own user name yet: {0}; check that it is reachable and that \
+         the credential may create selfsubjectreviews"
+    )]
+    Untold(String),
+}
 
 /// Where the name outlives the process.
 pub struct Memory {
@@ -56,7 +62,7 @@ impl Myself {
     #[must_use]
     pub fn new(config: kube::Config, metrics: &Arc<Metrics>, memory: Option<Memory>) -> Self {
         let known = memory.as_ref().and_then(|memory| memory.known.clone());
-        let user = known.ok_or_else(|| Unknown("it is being asked".to_owned()));
+        let user = known.ok_or(Unknown::Asked);
         let (metrics, wanted) = (Arc::clone(metrics), Notify::new());
         Self { config, metrics, memory, user: Mutex::new(user), wanted }
     }
@@ -113,7 +119,7 @@ impl Myself {
     fn doubt(&self, why: String) {
         let mut known = self.known();
         if known.is_err() {
-            *known = Err(Unknown(why));
+            *known = Err(Unknown::Untold(why));
         }
     }
 }
@@ -141,9 +147,9 @@ mod tests {
             keep: Box::new(|_| {}),
         };
         let nobody = Myself::new(config(), &Arc::default(), Some(memory(None)));
-        assert_eq!(nobody.user(), Err(Unknown("it is being asked".to_owned())));
+        assert_eq!(nobody.user(), Err(Unknown::Asked));
         nobody.doubt("refused".to_owned());
-        assert_eq!(nobody.user(), Err(Unknown("refused".to_owned())));
+        assert_eq!(nobody.user(), Err(Unknown::Untold("refused".to_owned())));
         let ann = Myself::new(config(), &Arc::default(), Some(memory(Some("ann"))));
         ann.doubt("refused".to_owned());
         assert_eq!(ann.user(), Ok("ann".to_owned()));

@@ -16,7 +16,7 @@ use super::{nothing_deleted, settle, settled, unchanged};
 use crate::Test;
 
 /// What it may take until a shard is served again that goes on. The aim is 2 s.
-const BACK: Duration = Duration::from_secs(10);
+const BACK: Duration = Duration::from_secs(30);
 
 pub(super) fn tests() -> Vec<Test> {
     vec![(
