@@ -97,6 +97,15 @@ impl<K: Deref<Target = Workspaces>> Provider<K> {
         Self { kcp, export, flags, backend, tenants, offer }
     }
 
+    /// The credential that the backend runs with.
+    pub fn credential(&self) -> Result<Access> {
+        // Of a repeated flag the last one counts.
+        let mut files = self.flags.iter().filter_map(|flag| flag.strip_prefix("--kubeconfig="));
+        let file = files.next_back().context("no --kubeconfig")?;
+        let text = fs::read_to_string(file).with_context(|| format!("reading {file}"))?;
+        Access::from_kubeconfig(&text, None)
+    }
+
     /// A new workspace that has bound the export and is served.
     pub async fn tenant(&self, name: &str, claims: Claims<'_>) -> Result<Workspace> {
         let workspace = self.kcp.create_workspace("root", &stack::unique(name)).await?;

@@ -5,11 +5,10 @@ use e2e::wait::SOON;
 use anyhow::{Result, ensure};
 use e2e::backend::Backend;
 use e2e::kcp::Claims;
-use e2e::object::{self, kube_bind, resource};
+use e2e::object::{self, kube_bind, rbac};
 use e2e::provider::Provider;
 use e2e::stack;
 use futures::FutureExt as _;
-use kube::api::ApiResource;
 use serde_json::{Value, json};
 
 use super::doctor::Clinic;
@@ -26,11 +25,6 @@ pub(crate) fn tests() -> Vec<Test> {
             foreign_role().boxed()
         }),
     ]
-}
-
-fn rbac(kind: &str) -> ApiResource {
-    let plural = format!("{}s", kind.to_lowercase());
-    resource("rbac.authorization.k8s.io", "v1", kind, &plural)
 }
 
 fn subject(kind: &str, name: &str) -> Value {

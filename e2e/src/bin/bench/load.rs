@@ -164,10 +164,8 @@ impl Setting {
 
 /// The credential that the backend runs with, and the URL of the virtual workspace that it writes through.
 pub(crate) async fn backend_access(provider: &Provider) -> Result<(Access, String)> {
-    let kubeconfig = provider.flags.iter().find_map(|flag| flag.strip_prefix("--kubeconfig="));
-    let text = std::fs::read_to_string(kubeconfig.context("no --kubeconfig")?)?;
     let endpoint = provider.kcp.endpoint_url(&provider.export.path, EXPORT).await?;
-    Ok((Access::from_kubeconfig(&text, None)?, endpoint))
+    Ok((provider.credential()?, endpoint))
 }
 
 /// Makes workspaces that are engaged.

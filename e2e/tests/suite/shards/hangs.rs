@@ -12,11 +12,8 @@ use futures::FutureExt as _;
 
 use super::clock::Clock;
 use super::two::{start, tenant};
-use super::{nothing_deleted, settle, settled, unchanged};
+use super::{BACK, nothing_deleted, settle, settled, unchanged};
 use crate::Test;
-
-/// What it may take until a shard is served again that goes on. The aim is 2 s.
-const BACK: Duration = Duration::from_secs(30);
 
 pub(super) fn tests() -> Vec<Test> {
     vec![(

@@ -15,14 +15,18 @@ use e2e::audit::{self, Audit, Filter, Mark};
 use e2e::binding::{self, Bound, Request};
 use e2e::driver::Settings;
 use e2e::kcp::{Claims, Workspace};
-use e2e::provider::Provider;
+use e2e::provider::{EXPORT, Provider};
 use e2e::service::{Exported, GROUP, Source};
+use e2e::shards::Shard;
 use e2e::snapshot::{self, Snapshot};
 use e2e::wait::SOON;
 use kube::Client;
 
 use crate::Test;
 
+/// What it may take until a shard is served again that is ready, or goes on. The aim is 2 s; kcp may answer 404 and 500 for
+/// longer.
+const BACK: Duration = Duration::from_secs(30);
 /// Longer than any pause of ours between two writes.
 const QUIET: Duration = Duration::from_secs(5);
 
@@ -34,6 +38,11 @@ pub(crate) fn tests() -> Vec<Test> {
 fn flags() -> [String; 3] {
     let [scope, isolation] = Settings::APART.flags();
     [scope, isolation, Source::Crds.flag().to_owned()]
+}
+
+/// The URL of the virtual workspace of an export on a shard.
+fn endpoint(shard: Shard, export: &Workspace) -> String {
+    format!("{}/services/apiexport/{}/{EXPORT}", shard.url(), export.cluster)
 }
 
 /// A consumer in the middle of its life: bound, with an export and a service namespace, which are what would be deleted

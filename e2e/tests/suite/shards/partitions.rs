@@ -57,9 +57,9 @@ async fn partition(kcp: &Shards, export: &Workspace, shard: Shard) -> Result<()>
 async fn published(kcp: &Shards, export: &Workspace, shard: Shard) -> Result<Vec<Shard>> {
     let slices = object::api(&kcp.client(&export.path).await?, &endpoint_slices(), None);
     let endpoints = slices.get(shard.region()).await?.data["status"]["endpoints"].clone();
-    let url = |of: Shard| format!("{}/services/apiexport/{}/{EXPORT}", of.url(), export.cluster);
     let has = |of: &Shard| {
-        endpoints.as_array().is_some_and(|all| all.contains(&json!({"url": url(*of)})))
+        let url = super::endpoint(*of, export);
+        endpoints.as_array().is_some_and(|all| all.contains(&json!({"url": url})))
     };
     let published: Vec<Shard> = BOTH.into_iter().filter(has).collect();
     ensure!(published.contains(&shard), "{shard:?}: {endpoints}");

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use e2e::backend::Backend;
 use e2e::binding::{self, Request};
-use e2e::client::{self, Access};
+use e2e::client;
 use e2e::driver::Settings;
 use e2e::kcp::{Claims, Workspace};
 use e2e::object::{self, core, endpoint_slices, kube_bind, rbac};
@@ -22,13 +22,11 @@ use serde_json::json;
 use tokio::try_join;
 
 use super::clock::Clock;
-use super::{flags, nothing_deleted, settle, settled, unchanged};
+use super::{BACK, endpoint, flags, nothing_deleted, settle, settled, unchanged};
 use crate::Test;
 
 /// What a workspace may wait to be engaged once its endpoint serves it. The aim is 2 s; other tests use the machine too.
 const ENGAGED: Duration = Duration::from_secs(5);
-/// What it may take until a shard is served again that is ready. The aim is 2 s; kcp may answer 404 and 500 for longer.
-const BACK: Duration = Duration::from_secs(30);
 /// What a bind may cost while another shard is down, as a multiple of before. The aim is 1.2; what other tests do at the
 /// same time is not wholly in what it is compared with. Whoever waits for the dead shard waits for seconds.
 const SLOWER: f64 = 3.0;
@@ -69,8 +67,16 @@ pub(super) async fn start(
     more: &[String],
 ) -> Result<Provider<Shards>> {
     let name = stack::unique(name);
-    let (export, mut flags) = export(kcp, &name).await?;
-    flags.extend(more.iter().cloned());
+    let (export, flags) = export(kcp, &name).await?;
+    start_with(kcp, &name, export, [&flags, more].concat()).await
+}
+
+async fn start_with(
+    kcp: &Arc<Shards>,
+    name: &str,
+    export: Workspace,
+    flags: Vec<String>,
+) -> Result<Provider<Shards>> {
     let backend = Backend::start(&format!("{name}-backend"), flags.clone()).await?;
     Ok(Provider::of(Arc::clone(kcp), export, flags, backend))
 }
@@ -87,9 +93,7 @@ async fn start_as_user(kcp: &Arc<Shards>, name: &str, more: &[String]) -> Result
     let file = dirs::run()?.join(format!("{name}-user.kubeconfig"));
     kcp.user(&export.path).write(&file)?;
     flags.push(format!("--kubeconfig={}", file.display()));
-    flags.extend(more.iter().cloned());
-    let backend = Backend::start(&format!("{name}-backend"), flags.clone()).await?;
-    Ok(Provider::of(Arc::clone(kcp), export, flags, backend))
+    start_with(kcp, &name, export, [&flags, more].concat()).await
 }
 
 /// A workspace on a shard that is served and offers an API, and an admin client for it.
@@ -97,14 +101,19 @@ pub(super) async fn tenant(
     provider: &Provider<Shards>,
     shard: Shard,
 ) -> Result<(Workspace, Client)> {
-    let kcp = &provider.kcp;
-    let name = stack::unique("tenant");
-    let workspace = kcp.create_workspace_in(shard.region(), "root", &name).await?;
-    provider.bind(&workspace, Claims::All).await?;
+    let (workspace, admin) = bound(provider, shard).await?;
     provider.serve(&workspace, Source::Crds).await?;
     // Which fails on another shard.
-    let admin = kcp.direct(shard, &workspace.cluster).await?;
     object::api(&admin, &kube_bind("Cluster"), None).get("default").await?;
+    Ok((workspace, admin))
+}
+
+/// A workspace on a shard that is served, and an admin client that asks this shard.
+async fn bound(provider: &Provider<Shards>, shard: Shard) -> Result<(Workspace, Client)> {
+    let (kcp, name) = (&provider.kcp, stack::unique("tenant"));
+    let workspace = kcp.create_workspace_in(shard.region(), "root", &name).await?;
+    provider.bind(&workspace, Claims::All).await?;
+    let admin = kcp.direct(shard, &workspace.cluster).await?;
     Ok((workspace, admin))
 }
 
@@ -128,12 +137,8 @@ async fn served(
     shard: Shard,
     workspace: &Workspace,
 ) -> Result<Instant> {
-    let flags = provider.flags.iter();
-    let file = flags.filter_map(|flag| flag.strip_prefix("--kubeconfig=")).next_back();
-    let text = std::fs::read_to_string(file.context("no --kubeconfig")?)?;
-    let export = format!("/services/apiexport/{}/{EXPORT}", provider.export.cluster);
-    let url = format!("{}{export}/clusters/{}", shard.url(), workspace.cluster);
-    let client = Access::from_kubeconfig(&text, None)?.at(url).client(client::ADMIN).await?;
+    let url = format!("{}/clusters/{}", endpoint(shard, &provider.export), workspace.cluster);
+    let client = provider.credential()?.at(url).client(client::ADMIN).await?;
     let kinds = [kube_bind("Cluster"), core("Secret")];
     eventually("the endpoint to serve", SOON, async || {
         for kind in &kinds {
@@ -228,10 +233,7 @@ async fn offers(kcp: &Shards, provider: &Provider<Shards>) -> Result<()> {
     let late = Offer::create_in(kcp, &other, crds).await?;
     let mut tenants = Vec::new();
     for shard in [Shard::Root, Shard::Second] {
-        let name = stack::unique("offered");
-        let workspace = kcp.create_workspace_in(shard.region(), "root", &name).await?;
-        provider.bind(&workspace, Claims::All).await?;
-        let admin = kcp.direct(shard, &workspace.cluster).await?;
+        let (workspace, admin) = bound(provider, shard).await?;
         consume(kcp, &offer, GROUP, &workspace, &admin).await?;
         tenants.push((workspace, admin));
     }
