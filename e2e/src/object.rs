@@ -9,7 +9,7 @@ use kube::api::{
     ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams,
 };
 use kube::{Api, Client};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::wait::{GONE, eventually};
 
@@ -159,6 +159,42 @@ pub async fn merge_patch(
     } else {
         api.patch(name, &params, &patch).await
     }
+}
+
+/// Reads the object, edits it and writes it under the version that was read: again when somebody wrote in between, so that
+/// nothing of theirs is undone, as a patch that holds a whole list would.
+pub async fn edit(
+    api: &Api<DynamicObject>,
+    name: &str,
+    edit: impl Fn(&mut DynamicObject),
+) -> Result<DynamicObject> {
+    let params = PostParams::default();
+    let written = eventually("an object that nobody else writes", BUSY, async || {
+        let mut object = match api.get(name).await {
+            Ok(object) => object,
+            Err(error) => return Ok(Err(error)),
+        };
+        edit(&mut object);
+        match api.replace(name, &params, &object).await {
+            Err(kube::Error::Api(status)) if status.code == 409 => Err(status.message),
+            answer => Ok(answer),
+        }
+    });
+    written.await?.with_context(|| format!("editing {name}"))
+}
+
+/// Lets the API server accept any spec of a kind that is defined by a CRD.
+pub async fn accept_any_spec(admin: &Client, crd_name: &str) -> Result<()> {
+    let definitions = api(admin, &crd(), None);
+    edit(&definitions, crd_name, |definition| {
+        let versions = definition.data["spec"]["versions"].as_array_mut();
+        for version in versions.into_iter().flatten() {
+            version["schema"]["openAPIV3Schema"]["properties"]["spec"] =
+                json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+        }
+    })
+    .await?;
+    Ok(())
 }
 
 /// Waits until the object fulfils `condition`, which says what is missing. Returns the object.

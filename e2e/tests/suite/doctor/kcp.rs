@@ -74,19 +74,20 @@ async fn lost(provider: &mut Provider, clinic: &Clinic, contract: &str, cow: &Us
 /// The workspace gives up the API; what it does not let go of yet is nothing that somebody has to repair.
 async fn leaving(clinic: &Clinic) -> Result<()> {
     let bindings = object::api(&clinic.admin, &kcp_apis("APIBinding"), None);
-    let held = "example.org/held".to_owned();
-    let mut finalizers = bindings.get(EXPORT).await?.metadata.finalizers.unwrap_or_default();
-    finalizers.push(held.clone());
-    let patch = json!({"metadata": {"finalizers": finalizers}});
-    object::merge_patch(&bindings, EXPORT, &patch, false).await?;
+    let held = "example.org/held";
+    object::edit(&bindings, EXPORT, |binding| {
+        binding.metadata.finalizers.get_or_insert_default().push(held.to_owned());
+    })
+    .await?;
     bindings.delete(EXPORT, &DeleteParams::default()).await?;
     let finding = clinic.tells("Leaving", EXPORT).await?;
     let report = clinic.look().await?;
     let quiet = finding["severity"] == "info" && finding.get("repair").is_none();
     ensure!(quiet && report.code == Some(0), "{:?}: {:#?}", report.code, report.findings);
-    let mut finalizers = bindings.get(EXPORT).await?.metadata.finalizers.unwrap_or_default();
-    finalizers.retain(|one| *one != held);
-    let patch = json!({"metadata": {"finalizers": finalizers}});
-    object::merge_patch(&bindings, EXPORT, &patch, false).await?;
+    // kcp takes its own finalizer away meanwhile.
+    object::edit(&bindings, EXPORT, |binding| {
+        binding.metadata.finalizers.get_or_insert_default().retain(|one| one != held);
+    })
+    .await?;
     object::wait_gone(&bindings, EXPORT).await
 }
