@@ -20,7 +20,7 @@ use crate::kinds::Kinds;
 use crate::rights::{self, Grant};
 use crate::runtime::cluster::{ClusterId, ObjKey};
 use crate::runtime::controller::Reconciler;
-use crate::runtime::error::{CallError, Cause, Retry};
+use crate::runtime::error::{Action, CallError, Cause, Retry};
 use crate::runtime::fleet::{Cluster, ClusterInfo};
 use crate::runtime::kind::{Kind, Wire};
 use crate::runtime::queue::Queue;
@@ -141,6 +141,15 @@ impl Reconciler for Controller {
 
     fn retry(error: &Error) -> Retry {
         match error {
+            // kcp's virtual workspace may still refuse a workspace of which its watch has told us already.
+            Error::Call(CallError {
+                action: Action::Create,
+                cause: Cause::Forbidden(_),
+                kind,
+                ..
+            }) if kind == <v1alpha2::Cluster as kube::Resource>::kind(&()).as_ref() => {
+                Retry::Transient
+            }
             Error::Call(err) => err.retry(),
             Error::Foreign { .. } => Retry::Denied,
         }

@@ -30,6 +30,7 @@ use crate::runtime::metrics::Metrics;
 use crate::runtime::queue::Queue;
 use crate::runtime::tasks::Tasks;
 
+pub(crate) use api_binding::reads_schemas_of_others;
 pub use api_binding::{Memory, Myself, Offers};
 pub use cluster::Subjects;
 pub use export_request::ExportSettings;

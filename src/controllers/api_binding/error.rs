@@ -1,6 +1,7 @@
 //! What can go wrong with an offer, what the condition says of it, and what kind of waiting helps.
 
 use super::myself;
+use super::round::Shut;
 use crate::api::keys;
 use crate::rights;
 use crate::runtime::error::{CallError, Cause, Retry};
@@ -23,6 +24,9 @@ pub(in crate::controllers) enum Error {
     /// Nobody knows whom that role is for.
     #[error(transparent)]
     Myself(#[from] myself::Unknown),
+    /// The role for reading schemas could not be owned yet.
+    #[error("Cluster {} is not there yet, which owns the role for reading schemas", keys::CLUSTER)]
+    Unowned,
     /// A template of that name is somebody else's.
     #[error(
         "apiserviceexporttemplate {name} exists and was not generated from APIBinding {binding}; delete it, and it is \
@@ -114,7 +118,7 @@ impl Error {
             Self::Call(CallError { cause: Cause::Forbidden(_), .. }) => "Forbidden",
             Self::Call(_) => "RequestFailed",
             // The outage of one shard is no fault of a workspace on another one.
-            Self::Myself(_) => return None,
+            Self::Myself(_) | Self::Unowned => return None,
             Self::Unserved(_) | Self::Hidden { .. } => "SchemaUnreadable",
             Self::Rights(err) => err.reason(),
             Self::ForeignTemplate { .. } => "ForeignTemplate",
@@ -132,7 +136,7 @@ impl Error {
             Self::Call(err) => err.retry(),
             Self::Rights(err) => err.retry(),
             Self::Myself(myself::Unknown::Asked) => Retry::Conflict,
-            Self::Myself(myself::Unknown::Untold(_)) => Retry::Transient,
+            Self::Myself(myself::Unknown::Untold(_)) | Self::Unowned => Retry::Transient,
             // Nothing tells when these pass.
             Self::Unserved(_)
             | Self::Hidden { .. }
@@ -147,12 +151,19 @@ impl Error {
         }
     }
 
-    /// Whether another schema of the same cluster could not be read either.
-    pub(super) fn is_of_cluster(&self) -> bool {
+    /// What else could not be read either.
+    pub(super) fn shuts(&self) -> Option<Shut> {
         match self {
-            Self::Hidden { .. } | Self::Myself(_) | Self::Rights(_) => true,
-            Self::Call(err) => matches!(err.cause, Cause::Forbidden(_) | Cause::Timeout(_)),
-            _ => false,
+            Self::Hidden { .. } | Self::Unowned | Self::Myself(_) | Self::Rights(_) => {
+                Some(Shut::Others)
+            }
+            Self::Call(err) => match err.cause {
+                // The schemas of the workspace itself need no role; a claim that is lost fails each of them at once.
+                Cause::Forbidden(_) => Some(Shut::Others),
+                Cause::Timeout(_) => Some(Shut::All),
+                _ => None,
+            },
+            _ => None,
         }
     }
 }

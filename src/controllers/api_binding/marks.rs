@@ -33,13 +33,14 @@ impl Facts {
         Self { scope: spec.scope, versions: served.map(|version| version.name.clone()).collect() }
     }
 
-    /// What [`marks`] say, and the UID that they name; none where somebody has edited them.
-    pub(super) fn of(meta: &ObjectMeta) -> Option<(&str, Self)> {
+    /// What [`marks`] say, and the UID that they name; none where somebody has edited them or they were made in another
+    /// workspace.
+    pub(super) fn of<'a>(meta: &'a ObjectMeta, cluster: &ClusterId) -> Option<(&'a str, Self)> {
         let of = |key| annotation(meta, key);
         let source = of(keys::ANNOTATION_SOURCE)?;
         let (scope, versions) =
             (of(keys::ANNOTATION_SCOPE)?, of(keys::ANNOTATION_SERVED_VERSIONS)?);
-        if of(keys::ANNOTATION_MARKS_DIGEST)? != digest(source, scope, versions) {
+        if of(keys::ANNOTATION_MARKS_DIGEST)? != digest(cluster, source, scope, versions) {
             return None;
         }
         let scope = Scope::of_name(scope)?;
@@ -48,29 +49,36 @@ impl Facts {
     }
 
     /// The same where the UID is this one.
-    pub(super) fn of_source(meta: &ObjectMeta, source: &str) -> Option<Self> {
-        Self::of(meta).filter(|(uid, _)| *uid == source).map(|(_, facts)| facts)
+    pub(super) fn of_source(meta: &ObjectMeta, cluster: &ClusterId, source: &str) -> Option<Self> {
+        Self::of(meta, cluster).filter(|(uid, _)| *uid == source).map(|(_, facts)| facts)
     }
 }
 
-/// It guards against edits by mistake; whoever makes one on purpose deceives nobody but themselves.
-fn digest(source: &str, scope: &str, versions: &str) -> String {
-    let digest = digest_of(format!("{source}/{scope}/{versions}").as_bytes());
+/// It guards against edits by mistake, and against what people carry from one workspace to another with all annotations;
+/// whoever makes one on purpose deceives nobody but themselves.
+fn digest(cluster: &ClusterId, source: &str, scope: &str, versions: &str) -> String {
+    let digest = digest_of(format!("{cluster}/{source}/{scope}/{versions}").as_bytes());
     digest[..8].iter().fold(String::new(), |mut text, byte| {
         _ = write!(text, "{byte:02x}");
         text
     })
 }
 
-/// The annotations of a schema that is offered because of a binding; `source` is the UID of the schema that is bound.
-pub(super) fn marks(binding: &str, source: &str, facts: &Facts) -> BTreeMap<String, String> {
+/// The annotations of a schema in this workspace that is offered because of a binding; `source` is the UID of the schema
+/// that is bound.
+pub(super) fn marks(
+    cluster: &ClusterId,
+    binding: &str,
+    source: &str,
+    facts: &Facts,
+) -> BTreeMap<String, String> {
     let (scope, versions) = (facts.scope.as_str(), facts.versions.join(","));
     [
         (keys::ANNOTATION_TEMPLATE_OWNER_BINDING, binding),
         (keys::ANNOTATION_SOURCE, source),
         (keys::ANNOTATION_SCOPE, scope),
         (keys::ANNOTATION_SERVED_VERSIONS, &versions),
-        (keys::ANNOTATION_MARKS_DIGEST, &digest(source, scope, &versions)),
+        (keys::ANNOTATION_MARKS_DIGEST, &digest(cluster, source, scope, &versions)),
     ]
     .map(|(key, value)| (key.to_owned(), value.to_owned()))
     .into()
@@ -113,7 +121,7 @@ impl Whose {
         if is_local(cluster, binding) {
             return Self::Workspace;
         }
-        if is_copy(meta) {
+        if is_copy(meta, cluster) {
             return Self::Ours;
         }
         let names = plan::template_names(binding);
@@ -122,21 +130,41 @@ impl Whose {
 }
 
 /// Whether we made a schema: our label or our marks, and they do not say that it is the very one that is bound.
-pub(super) fn is_copy(meta: &ObjectMeta) -> bool {
-    (ours::is_labelled(meta) || Facts::of(meta).is_some())
-        && annotation(meta, keys::ANNOTATION_SOURCE) != meta.uid.as_deref()
+pub(super) fn is_copy(meta: &ObjectMeta, cluster: &ClusterId) -> bool {
+    (ours::is_labelled(meta) || Facts::of(meta, cluster).is_some()) && !is_original(meta)
+}
+
+/// Whether its marks say that a schema is the very one that is bound.
+fn is_original(meta: &ObjectMeta) -> bool {
+    meta.uid.is_some() && annotation(meta, keys::ANNOTATION_SOURCE) == meta.uid.as_deref()
+}
+
+/// Whether a schema may be deleted when nobody needs it: with our label, and not as one that people made again from the
+/// YAML of one that we had marked.
+pub(super) fn is_deletable(meta: &ObjectMeta) -> bool {
+    ours::is_labelled(meta) && !is_original(meta)
+}
+
+/// What the label says on whether a schema is for export.
+fn exported(meta: &ObjectMeta) -> Option<&str> {
+    meta.labels.as_ref()?.get(keys::LABEL_EXPORTED).map(String::as_str)
+}
+
+/// Whether a schema has the label, so that its events reach us.
+pub(super) fn is_exported(meta: &ObjectMeta) -> bool {
+    exported(meta) == Some(keys::TRUE)
 }
 
 /// Whether somebody set the label to say that a schema is not for export.
 pub(super) fn is_withheld(meta: &ObjectMeta) -> bool {
-    let label = meta.labels.as_ref().and_then(|labels| labels.get(keys::LABEL_EXPORTED));
-    label.is_some_and(|value| value != keys::TRUE)
+    exported(meta).is_some_and(|value| value != keys::TRUE)
 }
 
-/// The binding because of which a schema is offered, by its marks.
-pub(super) fn binding_of(meta: &ObjectMeta) -> Option<&str> {
-    annotation(meta, keys::ANNOTATION_SOURCE)?;
-    annotation(meta, keys::ANNOTATION_TEMPLATE_OWNER_BINDING)
+/// The binding because of which a schema is offered, by marks that were made in this workspace: what was carried here
+/// with those of another one is whose who did that.
+pub(super) fn binding_of<'a>(meta: &'a ObjectMeta, cluster: &ClusterId) -> Option<&'a str> {
+    let is_of_here = is_original(meta) || Facts::of(meta, cluster).is_some();
+    annotation(meta, keys::ANNOTATION_TEMPLATE_OWNER_BINDING).filter(|_| is_of_here)
 }
 
 /// Whether a schema goes with a template.

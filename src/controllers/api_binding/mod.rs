@@ -124,20 +124,16 @@ impl Reconciler for Controller {
             troubles.extend(said.err().map(Error::from));
             return first(troubles).map_or(Ok(None), Err);
         }
-        let bindings = self.bindings(cluster, &own);
+        let bindings = bindings(&self.kinds, cluster, &own, &self.ignored);
         let mut round = self.schemas.memory.begin(&cluster.id);
         let mut wanted = BTreeSet::new();
         for (_, binding) in bindings.values().filter(|(s, _)| *s == Standing::Offered) {
+            round.next_binding();
             wanted.extend(self.offer(cluster, binding, &mut round, &mut troubles).await);
         }
         self.schemas.memory.end(cluster, round);
         let again = self.take_back(cluster, &bindings, &wanted, &mut troubles).await;
-        let reads = |(standing, binding): &(Standing, Arc<ApiBinding>)| {
-            *standing == Standing::Offered
-                && !marks::is_local(&cluster.id, binding)
-                && exportable(binding).next().is_some()
-        };
-        if !bindings.values().any(reads) {
+        if !any_of_others(cluster, &bindings) {
             troubles.extend(leave(&self.kinds, cluster).await.err().map(Error::from));
         }
         let said = say(&self.kinds, cluster, Offering::Followed(&troubles)).await;
@@ -152,6 +148,37 @@ impl Reconciler for Controller {
     fn retry(error: &Error) -> Retry {
         error.retry()
     }
+}
+
+fn bindings(kinds: &Kinds, cluster: &Cluster, own: &ApiBinding, ignored: &[String]) -> Bindings {
+    let own = Own::of(&cluster.info.binding, Some(own));
+    let all = kinds.api_bindings.list(cluster).into_iter();
+    all.map(|binding| {
+        let standing = plan::standing(&binding, &own, ignored);
+        (binding.name_any(), (standing, binding))
+    })
+    .collect()
+}
+
+/// Whether something is offered of which another workspace has the schema.
+fn any_of_others(cluster: &Cluster, bindings: &Bindings) -> bool {
+    bindings.values().any(|(standing, binding)| {
+        *standing == Standing::Offered
+            && !marks::is_local(&cluster.id, binding)
+            && exportable(binding).next().is_some()
+    })
+}
+
+/// Whether something is offered in a cluster for which schemas of other workspaces are read, with the rights that takes.
+/// `ignored` is `--apibinding-ignore-prefixes`.
+pub(crate) fn reads_schemas_of_others(
+    kinds: &Kinds,
+    cluster: &Cluster,
+    ignored: &[String],
+) -> bool {
+    let own = kinds.api_bindings.get(cluster, "", &cluster.info.binding);
+    let own = own.filter(|own| own.grants(&API_BINDINGS));
+    own.is_some_and(|own| any_of_others(cluster, &bindings(kinds, cluster, &own, ignored)))
 }
 
 /// All are looked at again, as soon as the first may have passed.
@@ -179,16 +206,6 @@ impl Controller {
         });
         let schemas = Schemas { kind: schemas, reader, memory };
         Self { kinds, gone, queue, schemas, ignored }
-    }
-
-    fn bindings(&self, cluster: &Cluster, own: &ApiBinding) -> Bindings {
-        let own = Own::of(&cluster.info.binding, Some(own));
-        let all = self.kinds.api_bindings.list(cluster).into_iter();
-        all.map(|binding| {
-            let standing = plan::standing(&binding, &own, &self.ignored);
-            (binding.name_any(), (standing, binding))
-        })
-        .collect()
     }
 
     fn blind(&self, cluster: &Cluster) -> Option<Error> {

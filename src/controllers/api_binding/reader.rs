@@ -45,7 +45,7 @@ impl Reader {
         bound: &BoundResource,
         round: &mut Round,
     ) -> Result<ApiResourceSchemaSpec, Unresolved> {
-        round.may_read()?;
+        round.may_read_of_others()?;
         let name = &bound.schema.name;
         let schema = match get(cluster, name).await {
             Err(Error::Call(err)) if matches!(err.cause, Cause::Forbidden(_)) => {
@@ -101,15 +101,11 @@ impl Reader {
         Ok(())
     }
 
-    /// Makes sure that we may get `APIBindings`; whether anything had to be written for that. Nothing is where there is
-    /// nobody yet who could own the role.
+    /// Makes sure that we may get `APIBindings`; whether anything had to be written for that.
     async fn grant(&self, cluster: &Cluster) -> Result<bool, Error> {
-        let Some(object) = self.kinds.clusters.get(cluster, "", keys::CLUSTER) else {
-            return Ok(false);
-        };
-        let Some(owner) = object.controller_owner_ref(&()) else {
-            return Ok(false);
-        };
+        let object = self.kinds.clusters.get(cluster, "", keys::CLUSTER);
+        let owner = object.and_then(|object| object.controller_owner_ref(&()));
+        let owner = owner.ok_or(Error::Unowned)?;
         let user = self.myself.user()?;
         let role = rbac::schema_reader_cluster_role(owner.clone());
         let binding = rbac::schema_reader_cluster_role_binding(owner, &user);

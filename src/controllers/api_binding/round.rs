@@ -9,7 +9,7 @@ use crate::runtime::cluster::ClusterId;
 use crate::runtime::endpoint::Endpoint;
 use crate::runtime::fleet::Cluster;
 
-/// How many reads may fail in a round before the others wait for the next.
+/// How many reads may fail for one binding before its others wait for the next round.
 const FAILURES: usize = 8;
 
 /// Why nothing is known of the schema of a bound resource.
@@ -39,21 +39,45 @@ struct Known {
     used: bool,
 }
 
+/// What else a failure keeps from being read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Shut {
+    /// The schemas that other workspaces have.
+    Others,
+    /// All schemas.
+    All,
+}
+
 /// One reconcile of a cluster.
 #[derive(Default)]
 pub(super) struct Round {
     /// By the UID of the schema that is bound.
     known: HashMap<String, Known>,
     /// What failed would fail for all.
-    shut: bool,
+    shut: Option<Shut>,
+    /// Of the binding that is looked at.
     failures: usize,
     looked_for_roles: bool,
 }
 
 impl Round {
-    /// An error where nothing more is read in this round.
-    pub(super) fn may_read(&self) -> Result<(), Unresolved> {
-        if self.shut || self.failures >= FAILURES {
+    /// Begins with another binding: what failed for one keeps no other.
+    pub(super) fn next_binding(&mut self) {
+        self.failures = 0;
+    }
+
+    /// An error where nothing more is asked in this round.
+    pub(super) fn may_ask(&self) -> Result<(), Unresolved> {
+        self.may_read_but(Shut::All)
+    }
+
+    /// An error where no more schemas of other workspaces are read in this round.
+    pub(super) fn may_read_of_others(&self) -> Result<(), Unresolved> {
+        self.may_read_but(Shut::Others)
+    }
+
+    fn may_read_but(&self, shut: Shut) -> Result<(), Unresolved> {
+        if self.shut >= Some(shut) || self.failures >= FAILURES {
             return Err(Unresolved::Unknown(None));
         }
         Ok(())
@@ -99,7 +123,7 @@ impl Round {
     pub(super) fn note(&mut self, source: &str, failure: Option<&Error>) {
         if let Some(failure) = failure {
             self.failures += 1;
-            self.shut |= failure.is_of_cluster();
+            self.shut = self.shut.max(failure.shuts());
             self.of(source).failed = true;
         } else if let Some(known) = self.known.get_mut(source) {
             (known.failed, known.used) = (false, true);
@@ -164,8 +188,12 @@ impl Remembered {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::api::v1alpha2::Scope;
+    use crate::runtime::cluster::ObjKey;
+    use crate::runtime::error::{Action, CallError, Cause};
     use crate::runtime::fleet::ClusterInfo;
     use crate::runtime::test_support::cluster_with;
 
@@ -173,20 +201,37 @@ mod tests {
         Error::SchemaMissing { name: "v1.cowboys.wildwest.dev".to_owned() }
     }
 
+    fn timeout() -> Error {
+        let cluster = cluster_with(ClusterInfo::default()).id;
+        let key = ObjKey::new(&cluster, "", "v1.cowboys.wildwest.dev");
+        let (action, cause) = (Action::Get, Cause::Timeout(Duration::from_secs(30)));
+        CallError { action, kind: "APIResourceSchema".to_owned(), key, cause }.into()
+    }
+
     #[test]
-    fn reading_ends_with_what_concerns_all_and_after_some_failures() {
+    fn reading_for_a_binding_ends_after_some_failures_and_goes_on_for_the_next() {
         let mut round = Round::default();
         for _ in 1..FAILURES {
             round.note("uid", Some(&missing()));
-            assert!(round.may_read().is_ok());
+            assert!(round.may_ask().is_ok() && round.may_read_of_others().is_ok());
         }
         round.note("uid", Some(&missing()));
-        assert!(round.may_read().is_err());
+        assert!(round.may_ask().is_err() && round.may_read_of_others().is_err());
+        round.next_binding();
+        assert!(round.may_ask().is_ok() && round.may_read_of_others().is_ok());
+    }
 
+    #[tokio::test]
+    async fn what_would_fail_for_all_is_asked_once() {
         let mut round = Round::default();
         let hidden = Error::Hidden { name: "any".to_owned(), why: "no".to_owned() };
         round.note("uid", Some(&hidden));
-        assert!(round.may_read().is_err());
+        round.next_binding();
+        assert!(round.may_ask().is_ok() && round.may_read_of_others().is_err());
+        round.note("uid", Some(&timeout()));
+        round.note("uid", Some(&hidden));
+        round.next_binding();
+        assert!(round.may_ask().is_err() && round.may_read_of_others().is_err());
     }
 
     #[tokio::test]

@@ -65,6 +65,14 @@ impl Offered<'_> {
         Error::SchemaMissing { name: self.name().to_owned() }
     }
 
+    /// What it is that one of somebody else is there. One with the label is compared when its event comes.
+    fn in_the_way(&self, meta: &ObjectMeta) -> Unresolved {
+        if marks::is_exported(meta) {
+            return Unresolved::Unknown(None);
+        }
+        self.foreign(false).into()
+    }
+
     fn foreign(&self, labelled: bool) -> Error {
         Error::ForeignSchema { name: self.name().to_owned(), labelled }
     }
@@ -93,7 +101,7 @@ impl Schemas {
             };
         };
         let whose = of.whose(meta);
-        let marked = Facts::of_source(meta, of.source());
+        let marked = Facts::of_source(meta, &of.cluster.id, of.source());
         match (whose, marked) {
             (Whose::Ours, Some(facts)) => {
                 Ok(Schema { facts, todo: Todo::PutRight(Box::new(meta.clone()), whose) })
@@ -105,14 +113,14 @@ impl Schemas {
                 self.by_hand(of, round).await
             }
             (Whose::Workspace, _) => self.original(of, round).await,
-            (Whose::Ours | Whose::Legacy, _) => self.compare(of, whose, round).await,
+            (Whose::Ours | Whose::Legacy, _) => self.compare(of, round).await,
             (Whose::Somebody, _) => self.foreign(of, meta, round).await,
         }
     }
 
     /// A schema that the workspace itself exports.
     async fn original(&self, of: Offered<'_>, round: &Round) -> Result<Schema, Unresolved> {
-        round.may_read()?;
+        round.may_ask()?;
         let live = self.kind.get_live(of.cluster, "", of.name()).await?;
         let Some(live) = live.filter(|live| of.is_original(&live.metadata)) else {
             return Err(of.missing().into());
@@ -147,18 +155,13 @@ impl Schemas {
 
     /// A copy that does not say what it was made of, or was made of another schema of that name: it is taken over if it
     /// equals what is bound, and made anew if it is ours.
-    async fn compare(
-        &self,
-        of: Offered<'_>,
-        whose: Whose,
-        round: &mut Round,
-    ) -> Result<Schema, Unresolved> {
+    async fn compare(&self, of: Offered<'_>, round: &mut Round) -> Result<Schema, Unresolved> {
         let spec = self.reader.read(of.cluster, of.binding, of.bound, round).await?;
         let facts = Facts::of_spec(&spec);
         let todo = match self.kind.get_live(of.cluster, "", of.name()).await? {
             None => Todo::Make(Some(Box::new(spec))),
             Some(live) if live.spec == spec => Todo::PutRight(Box::new(live.metadata), Whose::Ours),
-            Some(live) if whose == Whose::Ours => {
+            Some(live) if marks::is_deletable(&live.metadata) => {
                 Todo::Replace(Box::new(spec), Box::new(live.metadata))
             }
             Some(_) => return Err(Unresolved::Refused(of.foreign(true))),
@@ -215,8 +218,9 @@ impl Schemas {
             Todo::Make(Some(spec)) => self.make(of, *spec, template).await?,
             Todo::Make(None) => {
                 let live = self.kind.get_live(of.cluster, "", of.name()).await?;
-                if live.is_some_and(|live| of.whose(&live.metadata) == Whose::Somebody) {
-                    return Err(of.foreign(false).into());
+                if let Some(live) = live.filter(|live| of.whose(&live.metadata) == Whose::Somebody)
+                {
+                    return Err(of.in_the_way(&live.metadata));
                 }
                 let spec = self.reader.read(of.cluster, of.binding, of.bound, round).await?;
                 self.make(of, spec, template).await?;
@@ -235,7 +239,7 @@ impl Schemas {
         template: &OwnerReference,
     ) -> Result<(), Error> {
         let binding = of.binding.metadata.name.as_deref().unwrap_or_default();
-        let marks = marks::marks(binding, of.source(), facts);
+        let marks = marks::marks(&of.cluster.id, binding, of.source(), facts);
         if let Some(fields) = marks::drift(meta, whose, &marks, template) {
             self.kind.patch(of.cluster, meta, fields).await?;
         }
@@ -247,12 +251,12 @@ impl Schemas {
         of: Offered<'_>,
         spec: ApiResourceSchemaSpec,
         template: &OwnerReference,
-    ) -> Result<(), Error> {
+    ) -> Result<(), Unresolved> {
         let binding = of.binding.metadata.name.as_deref().unwrap_or_default();
         let facts = Facts::of_spec(&spec);
         let metadata = ObjectMeta {
             labels: Some(marks::labels()),
-            annotations: Some(marks::marks(binding, of.source(), &facts)),
+            annotations: Some(marks::marks(&of.cluster.id, binding, of.source(), &facts)),
             owner_references: Some(vec![template.clone()]),
             ..ours::metadata(of.name(), None)
         };
@@ -264,12 +268,12 @@ impl Schemas {
         }
         // A copy that lost its label is taken back.
         let Some(live) = self.kind.get_live(of.cluster, "", of.name()).await? else {
-            return Err(of.missing());
+            return Err(of.missing().into());
         };
         if of.whose(&live.metadata) == Whose::Somebody || live.spec != object.spec {
-            return Err(of.foreign(false));
+            return Err(of.in_the_way(&live.metadata));
         }
-        self.put_right(of, &live.metadata, Whose::Ours, &facts, template).await
+        Ok(self.put_right(of, &live.metadata, Whose::Ours, &facts, template).await?)
     }
 
     /// Takes the templates of a binding off the schemas that they own and that the workspace itself exports: v0.8.1 owns
@@ -303,7 +307,7 @@ impl Schemas {
         cluster: &Cluster,
         meta: &ObjectMeta,
     ) -> Result<(), Error> {
-        if marks::is_copy(meta) {
+        if marks::is_deletable(meta) {
             self.kind.delete(cluster, meta).await?;
         } else {
             self.kind.patch(cluster, meta, marks::without_marks()).await?;

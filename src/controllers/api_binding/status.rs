@@ -1,6 +1,6 @@
 //! The condition `ServicesOffered` of the Cluster. Written only when something is or was wrong.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use serde_json::json;
 
@@ -49,14 +49,15 @@ fn said(
         Offering::Followed(troubles) => (troubles, true),
         Offering::Not(trouble) => (trouble.map_or(&[][..], std::slice::from_ref), false),
     };
-    let lasting: Vec<(&'static str, String)> =
-        troubles.iter().filter_map(|err| Some((err.reason()?, err.to_string()))).collect();
+    // In an order of their own, so that the same troubles make the same condition; its reason is that of the first text.
+    let lasting: BTreeMap<String, &'static str> =
+        troubles.iter().filter_map(|err| Some((err.to_string(), err.reason()?))).collect();
     let was_said = conditions::get(known, SERVICES_OFFERED).is_some();
     let mut conditions = known.to_vec();
-    let mut changed = match lasting.first() {
-        Some((reason, _)) => {
-            let texts: BTreeSet<&str> = lasting.iter().map(|(_, text)| text.as_str()).collect();
-            let text = shortened(texts.into_iter().collect::<Vec<_>>().join("; "));
+    let mut changed = match lasting.first_key_value() {
+        Some((_, reason)) => {
+            let texts: Vec<&str> = lasting.keys().map(String::as_str).collect();
+            let text = shortened(texts.join("; "));
             let failed = Condition::failed(SERVICES_OFFERED, Severity::Error, reason, text);
             conditions::set(&mut conditions, failed, now)
         }

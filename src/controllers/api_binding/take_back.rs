@@ -78,9 +78,9 @@ impl Controller {
         let in_use = self.in_use(cluster, bindings);
         for schema in self.schemas.kind.list(cluster) {
             let meta = &schema.metadata;
-            let Some(binding) = marks::binding_of(meta) else { continue };
+            let Some(binding) = marks::binding_of(meta, &cluster.id) else { continue };
             let is_wanted = in_use.has(meta.name.as_deref().unwrap_or_default());
-            let goes_along = marks::is_copy(meta) && marks::is_owned_by_template(meta);
+            let goes_along = marks::is_deletable(meta) && marks::is_owned_by_template(meta);
             let made = Made { binding, is_wanted, goes_along };
             if progress.is_due(self.is_over(cluster, bindings, &made).await) {
                 progress.troubles.extend(self.schemas.take_back(cluster, meta).await.err());

@@ -1,17 +1,24 @@
 //! What belongs to others stays as it is: templates and schemas of the same names, the workspace's own schemas, and
 //! everything where the tenant withdraws a claim or the API.
 
-use anyhow::{Result, ensure};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use e2e::audit::{Filter, Mark};
 use e2e::kcp::Claims;
 use e2e::object::{self, kcp_apis, kube_bind, rbac};
 use e2e::provider::EXPORT;
 use e2e::service::{self, Exported, GROUP, Offer, Scope};
 use e2e::snapshot;
+use e2e::wait::SOON;
 use futures::FutureExt as _;
 use serde_json::json;
 
 use super::{COWBOYS, Place, READER, TEMPLATE};
 use crate::Test;
+
+/// Longer than any pause of the backend between two requests about what may have to go.
+const QUIET: Duration = Duration::from_secs(5);
 
 pub(super) fn tests() -> Vec<Test> {
     vec![
@@ -23,6 +30,12 @@ pub(super) fn tests() -> Vec<Test> {
         }),
         ("offers::a_schema_of_the_workspace_itself_is_labelled_and_never_owned", || {
             own_schema().boxed()
+        }),
+        ("offers::what_people_make_again_of_a_schema_of_theirs_is_never_deleted", || {
+            made_again().boxed()
+        }),
+        ("offers::a_role_of_somebody_else_keeps_what_needs_no_role_on_offer", || {
+            foreign_reader().boxed()
         }),
         ("offers::a_withdrawn_claim_takes_nothing_back_and_a_granted_one_goes_on", || {
             withdrawn().boxed()
@@ -127,6 +140,64 @@ async fn own_schema() -> Result<()> {
     let free = free.await?;
     ensure!(free.metadata.uid == theirs.metadata.uid, "it was made anew");
     Ok(())
+}
+
+/// A backup that is restored, or what is carried to the next stage: with all that the backend wrote on it.
+async fn made_again() -> Result<()> {
+    let place = Place::new("offers-again").await?;
+    let kcp = &place.provider.kcp;
+    let crds = Exported::all(GROUP).map(|exported| exported.crd()).to_vec();
+    let own = Offer::create_in(kcp, &place.workspace, crds).await?;
+    own.serve(kcp, &place.workspace).await?;
+    place.template(TEMPLATE, &["cowboys"]).await?;
+    let mut yaml = serde_json::to_value(place.exported(COWBOYS).await?)?;
+    let metadata = yaml["metadata"].as_object_mut().context("no metadata")?;
+    metadata.retain(|field, _| ["name", "labels", "annotations"].contains(&field.as_str()));
+
+    let stage = place.provider.tenant("offers-stage", Claims::All).await?;
+    let admin = kcp.client(&stage.cluster).await?;
+    object::create(&admin, &object::schemas(), None, yaml.clone()).await?;
+    let carried = snapshot::exact(&admin, &object::schemas(), None, COWBOYS).await?;
+
+    object::delete(&place.schemas(), COWBOYS).await?;
+    let restored = object::create(&place.admin, &object::schemas(), None, yaml).await?;
+    place.unbind(GROUP).await?;
+    let free = place.until(place.schemas(), COWBOYS, "no label", |schema| {
+        let labels = schema.metadata.labels.clone().unwrap_or_default();
+        let left = labels.contains_key("kube-bind.io/exported");
+        if left { Err(format!("{labels:?}")) } else { Ok(()) }
+    });
+    ensure!(free.await?.metadata.uid == restored.metadata.uid, "it was made anew");
+
+    // What may be deleted is looked for after two seconds.
+    let (log, ours) = (kcp.audit(), Filter::backend().cluster(&stage.cluster));
+    log.quiet(Mark::START, &ours, QUIET, SOON, |_| false).await?;
+    let now = snapshot::exact(&admin, &object::schemas(), None, COWBOYS).await?;
+    ensure!(now == carried, "it was touched: {now}");
+    Ok(())
+}
+
+/// Of two bindings the first cannot be offered.
+async fn foreign_reader() -> Result<()> {
+    let place = Place::new("offers-reader").await?;
+    let role = json!({"metadata": {"name": READER}, "rules": []});
+    object::create(&place.admin, &rbac("ClusterRole"), None, role).await?;
+    place.bind_as("aaa", &place.offer).await?;
+    place.said("ForeignRole").await?;
+    let kcp = &place.provider.kcp;
+    let crds = Exported::all("zzz.dev").map(|exported| exported.crd()).to_vec();
+    Offer::create_in(kcp, &place.workspace, crds).await?.serve(kcp, &place.workspace).await?;
+    place.template("zzz.dev-namespaced", &["cowboys"]).await?;
+    place.exported("today.cowboys.zzz.dev").await?;
+
+    let clinic = place.clinic()?;
+    let found = clinic.tells("ForeignRole", "default").await?;
+    clinic.run(found["repair"].as_str().context("no command")?).await?;
+    // Roles of others are not watched, so that this is seen after five minutes, or with the next change of what is offered.
+    let change = json!({"spec": {"description": "the finest"}});
+    object::merge_patch(&place.templates(), "zzz.dev-namespaced", &change, false).await?;
+    place.template("aaa-namespaced", &["cowboys"]).await?;
+    place.healed().await
 }
 
 async fn withdrawn() -> Result<()> {

@@ -6,6 +6,10 @@ fn facts() -> Facts {
     Facts { scope: Scope::Cluster, versions: vec!["v1".into(), "v1alpha1".into()] }
 }
 
+fn here() -> ClusterId {
+    ClusterId::parse("here").unwrap()
+}
+
 fn binding(export: &str) -> ApiBinding {
     from_value(json!({
         "apiVersion": "apis.kcp.io/v1alpha2", "kind": "APIBinding",
@@ -34,7 +38,7 @@ fn copy() -> ObjectMeta {
     ObjectMeta {
         uid: Some("copy-uid".into()),
         labels: Some(labels()),
-        annotations: Some(marks("wild", "source-uid", &facts())),
+        annotations: Some(marks(&here(), "wild", "source-uid", &facts())),
         owner_references: Some(vec![template("wild-cluster")]),
         ..ObjectMeta::default()
     }
@@ -52,10 +56,10 @@ fn edited(key: &str, value: Option<&str>) -> ObjectMeta {
 
 #[test]
 fn the_marks_of_a_schema_say_what_a_template_needs() {
-    assert_eq!(Facts::of(&copy()), Some(("source-uid", facts())));
-    assert_eq!(Facts::of_source(&copy(), "source-uid"), Some(facts()));
-    assert_eq!(Facts::of_source(&copy(), "another"), None);
-    assert_eq!(Facts::of(&ObjectMeta::default()), None);
+    assert_eq!(Facts::of(&copy(), &here()), Some(("source-uid", facts())));
+    assert_eq!(Facts::of_source(&copy(), &here(), "source-uid"), Some(facts()));
+    assert_eq!(Facts::of_source(&copy(), &here(), "another"), None);
+    assert_eq!(Facts::of(&ObjectMeta::default(), &here()), None);
 }
 
 #[test]
@@ -68,13 +72,12 @@ fn marks_that_somebody_edited_are_not_believed() {
         (keys::ANNOTATION_MARKS_DIGEST, Some("")),
         (keys::ANNOTATION_MARKS_DIGEST, None),
     ] {
-        assert_eq!(Facts::of(&edited(key, value)), None, "{key} {value:?}");
+        assert_eq!(Facts::of(&edited(key, value), &here()), None, "{key} {value:?}");
     }
 }
 
 #[test]
 fn a_schema_belongs_to_the_workspace_that_exports_it_and_else_to_who_made_it() {
-    let here = ClusterId::parse("here").unwrap();
     let unlabelled = ObjectMeta { labels: None, ..copy() };
     let legacy = ObjectMeta { labels: None, annotations: None, ..copy() };
     let of_another =
@@ -89,19 +92,39 @@ fn a_schema_belongs_to_the_workspace_that_exports_it_and_else_to_who_made_it() {
         (legacy, "here", Whose::Workspace),
         (ObjectMeta::default(), "here", Whose::Workspace),
     ] {
-        assert_eq!(Whose::of(&meta, &here, &binding(export)), expected, "{meta:?}");
+        assert_eq!(Whose::of(&meta, &here(), &binding(export)), expected, "{meta:?}");
     }
 }
 
 #[test]
 fn the_very_schema_that_is_bound_is_no_copy_whatever_labels_it_has() {
-    assert!(is_copy(&copy()));
-    assert!(!is_copy(&ObjectMeta { uid: Some("source-uid".into()), ..copy() }));
+    let original = ObjectMeta { uid: Some("source-uid".into()), ..copy() };
+    assert!(is_copy(&copy(), &here()) && is_deletable(&copy()));
+    assert!(!is_copy(&original, &here()) && !is_deletable(&original));
+}
+
+#[test]
+fn what_people_made_again_of_a_schema_with_marks_is_theirs() {
+    let original = ObjectMeta {
+        uid: Some("source-uid".into()),
+        labels: None,
+        owner_references: None,
+        ..copy()
+    };
+    assert_eq!(binding_of(&original, &here()), Some("wild"));
+    let again = ObjectMeta { uid: Some("other-uid".into()), ..original };
+    assert!(!is_deletable(&again));
+    // In the same workspace its marks are taken off, in another one it is left alone.
+    assert_eq!(binding_of(&again, &here()), Some("wild"));
+    let there = ClusterId::parse("there").unwrap();
+    assert!(binding_of(&again, &there).is_none() && !is_copy(&again, &there));
+    assert_eq!(Whose::of(&again, &there, &binding("elsewhere")), Whose::Somebody);
+    assert_eq!(binding_of(&copy(), &there), None);
 }
 
 #[test]
 fn what_is_ours_in_a_copy_is_put_right_and_other_owners_stay() {
-    let marks = marks("wild", "source-uid", &facts());
+    let marks = marks(&here(), "wild", "source-uid", &facts());
     let fields = |meta: &ObjectMeta| drift(meta, Whose::Ours, &marks, &template("wild-cluster"));
     assert_eq!(fields(&copy()), None);
     let mut bare = ObjectMeta { owner_references: Some(vec![other()]), ..ObjectMeta::default() };
@@ -121,7 +144,7 @@ fn what_is_ours_in_a_copy_is_put_right_and_other_owners_stay() {
 
 #[test]
 fn a_schema_of_the_workspace_gets_label_and_marks_and_loses_the_template_as_owner() {
-    let marks = marks("wild", "source-uid", &facts());
+    let marks = marks(&here(), "wild", "source-uid", &facts());
     let meta = ObjectMeta {
         owner_references: Some(vec![other(), template("wild-cluster")]),
         ..ObjectMeta::default()
@@ -141,7 +164,7 @@ fn all_marks_are_taken_back() {
     let taken = without_marks();
     let names =
         |value: &Value| -> Vec<String> { value.as_object().unwrap().keys().cloned().collect() };
-    let given: Vec<String> = marks("wild", "source-uid", &facts()).into_keys().collect();
+    let given: Vec<String> = marks(&here(), "wild", "source-uid", &facts()).into_keys().collect();
     assert_eq!(names(&taken["metadata"]["annotations"]), given);
 }
 
