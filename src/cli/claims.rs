@@ -3,7 +3,8 @@
 use crate::api::claims::{API_BINDINGS, CLAIMS, Claim, LOGICAL_CLUSTERS};
 use crate::cli::values::SchemaSource;
 
-/// The flags that decide. Consumers of both scopes get roles, so `--consumer-scope` does not.
+/// The flags that decide. `--consumer-scope` does not, nor does `--isolation`: an export keeps the scope that it was made
+/// with, so with other flags there may be exports that need roles in namespaces.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Needs {
     /// `--schema-source`; none where it is not known yet.

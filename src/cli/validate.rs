@@ -17,6 +17,9 @@ use crate::cli::values::{self, ProviderKind, ValueError, WorkspacePath};
 use crate::consumer::external::{self, ExternalAddress};
 use crate::consumer::names::{self, NameError};
 
+/// Whoever has logged in, as API servers call that group.
+const EVERYBODY: &str = "system:authenticated";
+
 /// A flag whose value cannot work.
 #[derive(Debug, Error)]
 pub enum ConfigError {
@@ -92,7 +95,7 @@ pub(super) fn run_config(
         notices.extend(said);
         // As v0.8.1: whoever the issuer for development lets in may bind.
         if config.oidc.issuer == IssuerConfig::Embedded {
-            oidc_allowed_groups.push("system:authenticated".to_owned());
+            oidc_allowed_groups.push(EVERYBODY.to_owned());
         }
         front_config = Some(config);
     }
@@ -152,10 +155,15 @@ pub(super) fn run_config(
 
 /// Builds the settings of a look at an installation: those of a run, for which the HTTP API does not matter.
 pub(super) fn look_config(mut args: RunArgs) -> Result<Config, ConfigError> {
+    let lets_all_in = !args.server.frontend_disabled && front::is_embedded(&args.front);
     args.server.frontend_disabled = true;
     // What is stored is the business of those who serve.
     args.access.state_dir = String::new();
-    run_config(&args, Environment::default(), &[])
+    let mut config = run_config(&args, Environment::default(), &[])?;
+    if lets_all_in {
+        config.oidc_allowed_groups.push(EVERYBODY.to_owned());
+    }
+    Ok(config)
 }
 
 /// The format of that name, where `allowed` names those that are known.

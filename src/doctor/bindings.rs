@@ -172,9 +172,14 @@ pub(super) fn claims(look: &Look, cluster: &Cluster) -> Option<Finding> {
     } else {
         return None;
     };
-    let patch = format!("--patch={}", Value::Array(accept(&binding, &missing)));
-    let object_of_it = ("apibindings.apis.kcp.io", "", name.as_str());
-    let repair = look.kubectl(&cluster.id, "patch", object_of_it, &["--type=json", &patch]);
+    let command = |patch: Vec<Value>| {
+        let patch = format!("--patch={}", Value::Array(patch));
+        let object_of_it = ("apibindings.apis.kcp.io", "", name.as_str());
+        look.kubectl(&cluster.id, "patch", object_of_it, &["--type=json", &patch])
+    };
+    let commands: Option<Vec<String>> =
+        accept(&binding, &missing).into_iter().map(command).collect();
+    let repair = commands.map(|commands| commands.join(" && "));
     let reason = Reason::PermissionClaimsMissing;
     Some(Finding::new(severity, reason, object, message).repaired_by(repair))
 }
@@ -205,29 +210,46 @@ fn is_about(known: &AcceptableClaim, claim: &Claim) -> bool {
     known.group == claim.group && known.resource == claim.resource
 }
 
-/// A JSON patch that makes a binding accept claims. It counts on the places in its list, so it fails where the binding
-/// has changed since.
-fn accept(binding: &ApiBinding, claims: &[&Claim]) -> Vec<Value> {
+/// The JSON patches that make a binding accept claims, one after the other. They count on the places in its list, so the
+/// first fails where the binding has changed since.
+fn accept(binding: &ApiBinding, claims: &[&Claim]) -> Vec<Vec<Value>> {
     let known = &binding.spec.permission_claims;
-    let operation = |claim: &&Claim| {
+    let place = |at: usize| format!("/spec/permissionClaims/{at}");
+    // kcp lets nobody change a selector, so that a claim accepted for some objects is taken out first, and added after that.
+    let mut removals = Vec::new();
+    let mut operations = Vec::new();
+    for claim in claims {
         let value = json!({
             "group": claim.group, "resource": claim.resource, "verbs": ["*"],
             "selector": { "matchAll": true }, "state": CLAIM_ACCEPTED,
         });
         let at = known.iter().position(|one| is_about(one, claim));
-        match at {
-            Some(at) => json!({
-                "op": "replace", "path": format!("/spec/permissionClaims/{at}"), "value": value,
-            }),
-            None if known.is_empty() && claims.first() == Some(claim) => {
+        operations.push(match at {
+            Some(at) if known[at].claim.selector.match_all => {
+                json!({ "op": "replace", "path": place(at), "value": value })
+            }
+            Some(at) => {
+                removals.push(at);
+                json!({ "op": "add", "path": "/spec/permissionClaims/-", "value": value })
+            }
+            None if known.is_empty() && operations.is_empty() => {
                 json!({ "op": "add", "path": "/spec/permissionClaims", "value": [value] })
             }
             None => json!({ "op": "add", "path": "/spec/permissionClaims/-", "value": value }),
-        }
-    };
-    let generation = binding.metadata.generation;
-    let unchanged = json!({ "op": "test", "path": "/metadata/generation", "value": generation });
-    generation.map(|_| unchanged).into_iter().chain(claims.iter().map(operation)).collect()
+        });
+    }
+    let test = |path: String, value: Value| json!({ "op": "test", "path": path, "value": value });
+    let generation = binding.metadata.generation.map(Value::from);
+    let unchanged = generation.map(|it| test("/metadata/generation".to_owned(), it)).into_iter();
+    if removals.is_empty() {
+        return vec![unchanged.chain(operations).collect()];
+    }
+    // Replacements come before what they would be moved by; of removals the last place comes first.
+    let (replace, add): (Vec<Value>, Vec<Value>) =
+        operations.into_iter().partition(|operation| operation["op"] == "replace");
+    removals.sort_unstable_by(|a, b| b.cmp(a));
+    let remove = removals.into_iter().map(|at| json!({ "op": "remove", "path": place(at) }));
+    vec![unchanged.chain(replace).chain(remove).collect(), add]
 }
 
 #[cfg(test)]
@@ -262,11 +284,42 @@ mod tests {
         };
         assert_eq!(
             accept(&binding, &of(&["secrets", "namespaces"])),
-            [
+            [[
                 json!({ "op": "test", "path": "/metadata/generation", "value": 3 }),
                 json!({ "op": "add", "path": "/spec/permissionClaims/-", "value": value("namespaces") }),
                 json!({ "op": "replace", "path": "/spec/permissionClaims/0", "value": value("secrets") }),
-            ]
+            ]]
+        );
+    }
+
+    #[test]
+    fn a_claim_accepted_for_some_objects_is_taken_out_and_added_by_a_second_patch() {
+        let some = |resource: &str, selector: Value| json!({ "resource": resource, "verbs": ["*"], "state": "Accepted", "selector": selector });
+        let labels = json!({ "matchLabels": { "team": "a" } });
+        let binding = binding(
+            &json!({ "permissionClaims": [
+                some("secrets", labels.clone()),
+                some("events", json!({ "matchAll": true })),
+                some("namespaces", labels),
+            ]}),
+            &json!({}),
+        );
+        let value = |resource: &str| {
+            json!({ "group": "", "resource": resource, "verbs": ["*"],
+                    "selector": { "matchAll": true }, "state": "Accepted" })
+        };
+        let add = |resource: &str| json!({ "op": "add", "path": "/spec/permissionClaims/-", "value": value(resource) });
+        let mut patches = accept(&binding, &of(&["secrets", "namespaces", "events"]));
+        let added = patches.pop();
+        assert_eq!(added, Some(vec![add("namespaces"), add("secrets")]));
+        assert_eq!(
+            patches,
+            [[
+                json!({ "op": "test", "path": "/metadata/generation", "value": 3 }),
+                json!({ "op": "replace", "path": "/spec/permissionClaims/1", "value": value("events") }),
+                json!({ "op": "remove", "path": "/spec/permissionClaims/2" }),
+                json!({ "op": "remove", "path": "/spec/permissionClaims/0" }),
+            ]]
         );
     }
 

@@ -71,18 +71,19 @@ fn without(conditions: &[Condition], type_: &str) -> Vec<Condition> {
 
 fn finding(look: &Look, cluster: &Cluster, object: &Object, condition: &Condition) -> Finding {
     let message = condition.message.clone().unwrap_or_default();
-    let repair = if object.kind == "APIServiceExportRequest" && is_final(look, cluster, object) {
-        delete(look, cluster, "apiserviceexportrequest", object)
-    } else {
-        in_the_way::removal(look, cluster, object, &message)
-    };
+    let (repair, destructive) =
+        if object.kind == "APIServiceExportRequest" && is_final(look, cluster, object) {
+            (delete(look, cluster, "apiserviceexportrequest", object), None)
+        } else {
+            in_the_way::removal(look, cluster, object, &message).unzip()
+        };
     Finding {
         severity: Severity::of(condition),
         reason: condition.reason.clone().unwrap_or_else(|| condition.type_.clone()),
         object: object.clone(),
         message,
         repair,
-        destructive: false,
+        destructive: destructive.unwrap_or_default(),
     }
 }
 

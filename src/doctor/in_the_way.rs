@@ -23,20 +23,33 @@ const KINDS: [&str; 6] = [
     "rolebinding",
 ];
 
-/// The command that removes what a condition of an object says to be in our way.
+/// Those of them in which somebody has written what nobody else knows.
+const MADE_BY_HAND: [&str; 2] = ["apiserviceexporttemplate", "apiresourceschema"];
+
+/// The command that removes what a condition of an object says to be in our way; with a note whether that is data which
+/// nothing brings back. Of several texts, which `; ` separates, the first that has one counts.
 pub(super) fn removal(
     look: &Look,
     cluster: &Cluster,
     on: &Object,
     message: &str,
-) -> Option<String> {
-    let (kind, namespace, name) = said(message)?;
+) -> Option<(String, bool)> {
+    message.split("; ").find_map(|message| removal_of(look, cluster, on, said(message)?))
+}
+
+fn removal_of(
+    look: &Look,
+    cluster: &Cluster,
+    on: &Object,
+    (kind, namespace, name): InTheWay,
+) -> Option<(String, bool)> {
     let stands = match on.kind.as_str() {
         "Cluster" => stands_before_cluster(look, cluster, (&kind, &namespace, &name)),
         _ => stands_before_export(look, cluster, &on.namespace, (&kind, &namespace, &name)),
     };
     let object = (kind.as_str(), namespace.as_str(), name.as_str());
-    stands.then(|| look.kubectl(&cluster.id, "delete", object, &[])).flatten()
+    let command = stands.then(|| look.kubectl(&cluster.id, "delete", object, &[])).flatten()?;
+    Some((command, MADE_BY_HAND.contains(&object.0)))
 }
 
 /// The object, as our messages begin: `<kind> [<namespace>/]<name> [of cluster <cluster>] exists`.
@@ -79,8 +92,14 @@ fn stands_before_cluster(look: &Look, cluster: &Cluster, object: (&str, &str, &s
                 && bindings.iter().any(|binding| is_wanted(&binding.name_any()))
         }
         ("apiresourceschema", "", name) => {
-            let mut bound = bindings.iter().flat_map(|binding| binding.bound_resources());
-            bound.any(|bound| bound.schema.name == name)
+            // What the workspace exports itself is never in the way.
+            let others =
+                bindings.iter().filter(|one| one.export_cluster() != Some(cluster.id.as_str()));
+            let mut bound = others.flat_map(|binding| binding.bound_resources());
+            let schemas = look.kinds.sources.api_resource_schemas();
+            let labelled = schemas.and_then(|schemas| schemas.get(cluster, "", name));
+            labelled.is_none_or(|known| !ours::is_labelled(&known.metadata))
+                && bound.any(|bound| bound.schema.name == name)
         }
         ("clusterrole" | "clusterrolebinding", "", name) => {
             [keys::OIDC_USER_ROLE, keys::SCHEMA_READER_ROLE].contains(&name)

@@ -14,12 +14,12 @@ use super::look::Look;
 use super::reason::Reason;
 use crate::api::keys;
 use crate::api::v1alpha2::Phase;
-use crate::cli::Config;
 use crate::consumer::bound_schema;
 use crate::consumer::contract::{Contract, annotation};
 use crate::consumer::ours;
 use crate::consumer::rights::ExportName;
 use crate::consumer::service_namespace::{is_deletable, made_for};
+use crate::controllers::reads_schemas_of_others;
 use crate::runtime::fleet::Cluster;
 
 /// The leftovers in a cluster.
@@ -94,14 +94,15 @@ fn is_final(phase: &Phase) -> bool {
     matches!(phase, Phase::Succeeded | Phase::Failed)
 }
 
-/// The names of roles of v0.8.1 that nothing needs with these flags. A running backend takes those over that it needs.
-fn unused(config: &Config) -> Vec<&'static str> {
+/// The names of roles of v0.8.1 that nothing needs in a cluster with these flags. A running backend takes those over that
+/// it needs.
+fn unused(look: &Look, cluster: &Cluster) -> Vec<&'static str> {
+    let config = &look.config;
+    let reads = config.offers_bindings()
+        && reads_schemas_of_others(&look.kinds, cluster, &config.apibinding_ignore_prefixes);
     let nobody_binds =
         config.oidc_allowed_groups.is_empty() && config.oidc_allowed_users.is_empty();
-    let names = [
-        (keys::OIDC_USER_ROLE, nobody_binds),
-        (keys::SCHEMA_READER_ROLE, !config.offers_bindings()),
-    ];
+    let names = [(keys::OIDC_USER_ROLE, nobody_binds), (keys::SCHEMA_READER_ROLE, !reads)];
     names.into_iter().filter(|(_, unused)| *unused).map(|(name, _)| name).collect()
 }
 
@@ -112,7 +113,8 @@ fn right(
     needed: impl Fn() -> Option<String>,
 ) -> Option<Finding> {
     let exists = |export: &ExportName| may_be_used(look, cluster, export);
-    let (severity, reason, message) = match judge(&listed.metadata, exists, &unused(&look.config)) {
+    let (severity, reason, message) = match judge(&listed.metadata, exists, &unused(look, cluster))
+    {
         Right::Fine => return None,
         Right::Orphaned => (
             Severity::Warning,
@@ -132,7 +134,7 @@ fn right(
         Right::Unused => (
             Severity::Warning,
             Reason::LegacyRole,
-            "v0.8.1 left it, and with these flags nobody needs what it grants",
+            "v0.8.1 left it, and with these flags nobody needs here what it grants",
         ),
     };
     let name = listed.metadata.name.as_deref().unwrap_or_default();

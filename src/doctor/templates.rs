@@ -10,7 +10,7 @@ use super::lists::{self, Listed};
 use super::look::Look;
 use super::reason::Reason;
 use crate::api::apiextensions::CustomResourceDefinition;
-use crate::api::kcp::ApiResourceSchema;
+use crate::api::kcp::{ApiResourceSchema, BoundResourceSchema};
 use crate::api::keys;
 use crate::api::v1alpha2::{ApiServiceExportTemplate, GroupResource, ResourceVersions};
 use crate::cli::SchemaSource;
@@ -147,17 +147,28 @@ fn without_schema(
 ) -> Finding {
     let called = look.kinds.sources.called();
     let bindings = look.kinds.api_bindings.list(cluster);
-    let bound: Vec<&str> = bindings
+    let bound: Vec<&BoundResourceSchema> = bindings
         .iter()
         .flat_map(|binding| binding.bound_resources())
         .filter(|bound| bound.group == resource.group && bound.resource == resource.resource)
-        .map(|bound| bound.schema.name.as_str())
+        .map(|bound| &bound.schema)
         .collect();
+    let names: Vec<&str> = bound.iter().map(|schema| schema.name.as_str()).collect();
+    // Where the API is bound, consumers may get the very schema that is bound and no other: its copy is the backend's to
+    // make, or, where it makes none, that of whoever put it there.
+    let by_hand = !look.config.offers_bindings();
+    let may_be_offered = |meta: &ObjectMeta| {
+        let is_it = |schema: &&BoundResourceSchema| {
+            let is_copy = by_hand && meta.name.as_deref() == Some(&schema.name);
+            is_copy || meta.uid.as_deref() == Some(&schema.uid)
+        };
+        bound.is_empty() || bound.iter().any(is_it)
+    };
     let here = schemas.iter().filter(|listed| listed.cluster == cluster.id);
     let metas: Vec<&ObjectMeta> = here.map(|listed| &listed.metadata).collect();
     let label = format!("{}={}", keys::LABEL_EXPORTED, keys::TRUE);
-    let (next, repair) = match schema(&metas, resource, &bound, look.config.schema_source) {
-        Some(meta) => {
+    let (next, repair) = match schema(&metas, resource, &names, look.config.schema_source) {
+        Some(meta) if may_be_offered(meta) => {
             let name = meta.name.as_deref().unwrap_or_default();
             let labels = meta.labels.as_ref();
             let other = labels.is_some_and(|labels| labels.contains_key(keys::LABEL_EXPORTED));
@@ -166,10 +177,10 @@ fn without_schema(
             let repair = look.kubectl(&cluster.id, "label", (&kind, "", name), more);
             (format!("{name} does not have it"), repair)
         }
-        None if bound.is_empty() => {
+        _ if bound.is_empty() => {
             ("create it, or bind the API, or take it out of the template".to_owned(), None)
         }
-        None => {
+        _ => {
             let next = "the one that is bound is in the workspace of its provider: put a labelled copy here, or accept the \
                         claim apibindings.apis.kcp.io, and the backend does so";
             (next.to_owned(), None)

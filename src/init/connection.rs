@@ -16,8 +16,9 @@ use crate::runtime::endpoint::{REQUEST_TIMEOUT, client_config};
 
 /// Pause between two looks at something that takes kcp a moment.
 pub(super) const POLL: Duration = Duration::from_millis(500);
-/// Longest wait for something that kcp does by itself.
-pub(super) const SETTLE: Duration = Duration::from_mins(1);
+/// Longest wait for something that kcp does by itself: after an outage of a shard its front proxy looks again after up to a
+/// minute, and what waits for the front proxy after up to another one.
+pub(super) const SETTLE: Duration = Duration::from_mins(3);
 
 /// The admin kubeconfig, without the path of its server.
 pub(super) struct Admin {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
@@ -88,9 +88,26 @@ fn existing(path: &Path) -> Result<Option<Kubeconfig>, Error> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::file("read", path, error)),
         Ok(bytes) => {
-            Kubeconfig::parse(&bytes).map(Some).map_err(|_| Error::ForeignFile(path.to_owned()))
+            let known = Kubeconfig::parse(&bytes).ok().filter(is_of_backend);
+            known.map(Some).ok_or_else(|| Error::ForeignFile(path.to_owned()))
         }
     }
+}
+
+/// Whether a file is one that init may write again.
+pub(crate) fn is_written_by_init(path: &Path) -> bool {
+    existing(path).is_ok_and(|found| found.is_some())
+}
+
+/// Whether its token is one of the backend's service account. Others have kubeconfigs of this shape, too, with tokens that
+/// nothing brings back.
+fn is_of_backend(kubeconfig: &Kubeconfig) -> bool {
+    let payload = kubeconfig.token.expose_secret().split('.').nth(1);
+    let bytes = payload.and_then(|payload| URL_SAFE_NO_PAD.decode(payload).ok());
+    let claims: Option<Value> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let (namespace, account) = (keys::KUBE_BIND_NAMESPACE, keys::BACKEND_SERVICE_ACCOUNT);
+    let subject = format!("system:serviceaccount:{namespace}:{account}");
+    claims.is_some_and(|claims| claims["sub"] == subject)
 }
 
 /// Writes the file for its owner only, and in one step: a running backend never reads half of it.
@@ -138,14 +155,21 @@ fn write_new(path: &Path, content: &[u8]) -> std::io::Result<()> {
 mod tests {
     use super::*;
 
-    fn kubeconfig(token: &str) -> Kubeconfig {
+    /// One with a token of this subject, which `id` tells from others.
+    fn with_token(subject: &str, id: &str) -> Kubeconfig {
+        let claims = json!({"sub": subject, "jti": id}).to_string();
+        let token = format!("head.{}.signature", URL_SAFE_NO_PAD.encode(claims));
         Kubeconfig {
             server: "https://h/clusters/root:kube-bind".to_owned(),
             ca_data: Some(b"ca".to_vec()),
             tls_server_name: None,
             namespace: "kube-bind".to_owned(),
-            token: SecretString::from(token.to_owned()),
+            token: SecretString::from(token),
         }
+    }
+
+    fn kubeconfig(id: &str) -> Kubeconfig {
+        with_token("system:serviceaccount:kube-bind:backend", id)
     }
 
     /// A directory of its own, removed at the end.
@@ -188,6 +212,20 @@ mod tests {
         fs::write(&path, "apiVersion: v1\nkind: Config\nclusters: []\n").unwrap();
         assert!(matches!(check_output(&path), Err(Error::ForeignFile(_))));
         assert!(matches!(write(&path, &kubeconfig("a")), Err(Error::ForeignFile(_))));
+        assert!(!is_written_by_init(&path));
+    }
+
+    #[test]
+    fn the_token_of_somebody_else_is_never_overwritten() {
+        let directory = Directory::new("users");
+        let path = directory.0.join("config");
+        let users = with_token("https://issuer#ann", "a").to_yaml();
+        fs::write(&path, users.expose_secret()).unwrap();
+        assert!(matches!(check_output(&path), Err(Error::ForeignFile(_))));
+        assert!(matches!(write(&path, &kubeconfig("a")), Err(Error::ForeignFile(_))));
+        assert_eq!(fs::read_to_string(&path).unwrap(), users.expose_secret());
+        fs::write(&path, kubeconfig("a").to_yaml().expose_secret()).unwrap();
+        assert!(is_written_by_init(&path));
     }
 
     #[test]

@@ -25,12 +25,33 @@ pub(crate) fn merge(live: &Value, wanted: &Value) -> Value {
                 {
                     Value::Array(merge_list(keys, old, new))
                 }
+                (None, Value::Array(old), Value::Array(new)) if field == "rules" => {
+                    Value::Array(new.iter().map(|rule| with_names(rule, old)).collect())
+                }
                 _ => merge(old, value),
             },
         };
         merged.insert(field.clone(), value);
     }
     Value::Object(merged)
+}
+
+/// A rule for objects of some names, with those for which another run wrote the same rule: an export of another name in
+/// the same workspace keeps its rights.
+fn with_names(rule: &Value, live: &[Value]) -> Value {
+    let without = |rule: &Value| {
+        let mut rule = rule.clone();
+        let names = rule.as_object_mut().and_then(|fields| fields.remove("resourceNames"));
+        (rule, names)
+    };
+    let (same, names) = without(rule);
+    let Some(Value::Array(names)) = names else { return rule.clone() };
+    let known = live.iter().map(without).find(|(other, _)| *other == same);
+    let Some((_, Some(Value::Array(mut all)))) = known else { return rule.clone() };
+    all.extend(names.into_iter().filter(|name| !all.contains(name)).collect::<Vec<_>>());
+    let mut rule = rule.clone();
+    rule["resourceNames"] = Value::Array(all);
+    rule
 }
 
 fn keys_of(field: &str) -> Option<&'static [&'static str]> {
@@ -103,6 +124,21 @@ mod tests {
         let live = json!({"rules": [{"resources": ["a"], "verbs": ["*"]}, {"resources": ["b"]}]});
         let wanted = json!({"rules": [{"resources": ["a"], "verbs": ["get"]}]});
         assert_eq!(merge(&live, &wanted), wanted);
+    }
+
+    #[test]
+    fn a_rule_for_names_keeps_those_of_other_exports_and_gets_no_wider() {
+        let rule = |names: &[&str], verbs: &[&str]| json!({"resources": ["apiexports/content"], "verbs": verbs, "resourceNames": names});
+        let (all, get) = (&["*"], &["get"]);
+        let merged = |live: Value, wanted: Value| {
+            merge(&json!({"rules": [live]}), &json!({"rules": [wanted]}))["rules"][0].take()
+        };
+        assert_eq!(merged(rule(&["a"], all), rule(&["b"], all)), rule(&["a", "b"], all));
+        assert_eq!(merged(rule(&["a", "b"], all), rule(&["b"], all)), rule(&["a", "b"], all));
+        assert_eq!(merged(rule(&["a"], all), rule(&["b"], get)), rule(&["b"], get));
+        let for_all = json!({"resources": ["apiexports/content"], "verbs": ["*"]});
+        assert_eq!(merged(for_all.clone(), rule(&["b"], all)), rule(&["b"], all));
+        assert_eq!(merged(rule(&["a"], all), for_all.clone()), for_all);
     }
 
     #[test]

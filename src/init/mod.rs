@@ -21,6 +21,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+pub(crate) use self::credentials::is_written_by_init;
 use crate::api::keys;
 use crate::cli::InitConfig;
 use crate::init::connection::Admin;

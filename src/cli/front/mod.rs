@@ -9,4 +9,4 @@ mod validate;
 pub(super) use args::FrontArgs;
 pub use config::{Audit, FrontConfig, IssuerConfig, OidcConfig, RedisConfig, Secret};
 pub use validate::FrontError;
-pub(super) use validate::{Environment, aliases, front};
+pub(super) use validate::{Environment, aliases, front, is_embedded};

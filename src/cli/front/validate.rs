@@ -198,12 +198,21 @@ fn tls(http: &HttpArgs) -> Result<Option<TlsFiles>, FrontError> {
     }
 }
 
+/// Whether the issuer is to be our own, which lets everybody in.
+pub(in crate::cli) fn is_embedded(args: &FrontArgs) -> bool {
+    names_embedded(&args.login)
+}
+
+fn names_embedded(login: &LoginArgs) -> bool {
+    login.oidc_type == "embedded"
+}
+
 fn oidc(
     login: &LoginArgs,
     secret: Option<String>,
     has_allowed: bool,
 ) -> Result<OidcConfig, ConfigError> {
-    let is_embedded = login.oidc_type == "embedded";
+    let is_embedded = names_embedded(login);
     let needed = |flag, value: &str| match non_empty(value) {
         Some(value) => Ok(value),
         None => Err(FrontError::Needed(flag)),

@@ -11,7 +11,7 @@ use crate::cli::{SchemaSource, WorkspacePath};
 use crate::doctor::finding::{Finding, Object, Severity};
 use crate::doctor::look::{Error, Export, Look};
 use crate::doctor::reason::Reason;
-use crate::init::shell_word;
+use crate::init::{is_written_by_init, shell_word};
 use crate::manifests;
 use crate::providers::ExportRef;
 use crate::runtime::cache::Scope;
@@ -56,7 +56,8 @@ fn unreadable(object: Object, err: &kube::Error) -> Finding {
 }
 
 /// The command that brings an export and the rights on it up to date, where it is known in which workspace that is. The
-/// kubeconfig that `init` writes is the one in use, which it leaves alone where nothing in it changes.
+/// kubeconfig that `init` writes is the one in use, which it leaves alone where nothing in it changes; one that somebody
+/// else made is never named.
 fn init(look: &Look, name: &str, export: Option<&ApiExport>) -> Option<String> {
     let config = &look.config;
     let annotated = export.and_then(|export| export.annotations().get(keys::KCP_PATH).cloned());
@@ -73,7 +74,7 @@ fn init(look: &Look, name: &str, export: Option<&ApiExport>) -> Option<String> {
         shell_word(&format!("--workspace={path}")),
         format!("--schema-source={source}"),
     ];
-    if let Some(kubeconfig) = &config.kubeconfig {
+    if let Some(kubeconfig) = config.kubeconfig.as_ref().filter(|path| is_written_by_init(path)) {
         let absolute = std::path::absolute(kubeconfig).unwrap_or_else(|_| kubeconfig.clone());
         words.push(shell_word(&format!("--output={}", absolute.display())));
     }

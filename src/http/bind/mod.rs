@@ -46,7 +46,8 @@ const ONBOARDING_FAILED: &str = "Failed to handle cluster resources";
 /// What it says when the page's request failed.
 const REQUEST_FAILED: &str = "Failed to create API service export request";
 
-/// How long a bind may take. Below the 60 s of the route, so that what is told is the reason.
+/// How long a bind may take. Below the 60 s of the route, so that what is told is the reason, unless the request had waited
+/// for its turn: it goes on then, and the next try finds what it did.
 const PATIENCE: Duration = Duration::from_secs(50);
 
 /// Pauses between two tries, which double.

@@ -28,6 +28,17 @@ pub(super) async fn on_kcp() -> Result<()> {
     let patch = json!({"spec": {"permissionClaims": claims}});
     object::merge_patch(&bindings, EXPORT, &patch, false).await?;
     clinic.heals("PermissionClaimsMissing", EXPORT).await?;
+    // It accepts it for some objects only; kcp lets nobody change that.
+    let roles = |claim: &Value| claim["resource"] == "roles";
+    let patched = |claims: &Value| json!({"spec": {"permissionClaims": claims}});
+    let mut claims = bindings.get(EXPORT).await?.data["spec"]["permissionClaims"].clone();
+    let list = claims.as_array_mut().context("no claims")?;
+    let mut claim = list.extract_if(.., |claim| roles(claim)).next().context("no such claim")?;
+    object::merge_patch(&bindings, EXPORT, &patched(&claims), false).await?;
+    claim["selector"] = json!({"matchLabels": {"team": "a"}});
+    claims.as_array_mut().context("no claims")?.insert(0, claim);
+    object::merge_patch(&bindings, EXPORT, &patched(&claims), false).await?;
+    clinic.heals("PermissionClaimsMissing", EXPORT).await?;
 
     // From here on nobody repairs anything unasked.
     provider.backend.stop().await?;

@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result, ensure};
 use e2e::binding::{self, Request};
 use e2e::driver::Use;
 use e2e::object::{self, kube_bind, rbac};
+use kube::api::DeleteParams;
 use serde_json::json;
 
 use super::{Clinic, settled};
@@ -146,8 +147,11 @@ async fn orphans(clinic: &Clinic, contract: &str, cow: &Use) -> Result<()> {
     }
     let found = clinic.objects("OrphanedRights").await?;
     ensure!(found.is_empty(), "{found:?}");
-    if namespaces.get_opt("wild-west").await?.is_some() {
-        object::delete(&namespaces, "wild-west").await?;
+    // Its owner is gone, so that it may go by itself meanwhile.
+    match namespaces.delete("wild-west", &DeleteParams::default()).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => {}
+        deleted => drop(deleted?),
     }
+    object::wait_gone(&namespaces, "wild-west").await?;
     clinic.heals("OrphanedNamespace", service).await
 }

@@ -91,7 +91,19 @@ impl Clinic {
         Ok(Self { flags: provider.flags.clone(), kubeconfig, admin: admin.clone() })
     }
 
+    /// Looks again for as long as something did not answer in time.
     pub(crate) async fn look(&self) -> Result<Report> {
+        eventually("a look at all that there is", SOON, async || {
+            let report = self.look_once().await?;
+            let missed = report.findings.iter().any(|one| one["reason"] == "NotReady");
+            ensure!(!missed, "{:#?}", report.findings);
+            Ok(report)
+        })
+        .await
+    }
+
+    /// Looks, whatever answers.
+    pub(crate) async fn look_once(&self) -> Result<Report> {
         let (code, document) = self.json("doctor").await?;
         let findings = document["findings"].as_array().cloned().context("no findings")?;
         Ok(Report { code, findings })
@@ -134,7 +146,7 @@ impl Clinic {
     /// Waits for a finding; only what is good to know leaves the exit code at 0.
     pub(crate) async fn tells(&self, reason: &str, name: &str) -> Result<Value> {
         eventually(&format!("{reason} of {name}"), SOON, async || {
-            let report = self.look().await?;
+            let report = self.look_once().await?;
             let Some(finding) = report.find(reason, name) else {
                 bail!("not among {:#?}", report.findings);
             };
@@ -147,10 +159,15 @@ impl Clinic {
     /// The finding is there, its command works, and then it is not there any more.
     pub(crate) async fn heals(&self, reason: &str, name: &str) -> Result<()> {
         let what = format!("{reason} of {name}");
-        let finding = self.tells(reason, name).await?;
-        let repair =
-            finding["repair"].as_str().with_context(|| format!("no command: {finding}"))?;
-        self.run(repair).await.with_context(|| what.clone())?;
+        // What is not ready yet may keep it from having one.
+        let (finding, repair) = eventually(&format!("a command for {what}"), SOON, async || {
+            let finding = self.tells(reason, name).await?;
+            let repair = finding["repair"].as_str().map(str::to_owned);
+            let repair = repair.with_context(|| format!("no command: {finding}"))?;
+            anyhow::Ok((finding, repair))
+        })
+        .await?;
+        self.run(&repair).await.with_context(|| what.clone())?;
         self.lacks(&finding).await.with_context(|| format!("{what} after {repair}"))
     }
 
@@ -163,7 +180,7 @@ impl Clinic {
             &format!("no {} of {}", finding["reason"], finding["object"]),
             SOON,
             async || {
-                let report = self.look().await?;
+                let report = self.look_once().await?;
                 ensure!(!report.findings.iter().any(is_it), "{:#?}", report.findings);
                 Ok(())
             },
@@ -252,7 +269,7 @@ async fn unreachable() -> Result<()> {
     ];
     let admin = kcp.client(&elsewhere.cluster).await?;
     let clinic = Clinic { flags, kubeconfig, admin };
-    let report = clinic.look().await?;
+    let report = clinic.look_once().await?;
     ensure!(report.code == Some(1), "{:?}", report.code);
     clinic.tells("ExportUnreadable", EXPORT).await?;
     clinic.tells("NotReady", "endpoints").await?;
@@ -266,7 +283,7 @@ async fn unreachable() -> Result<()> {
         format!("--kubeconfig={}", nobody.display()),
         "--multicluster-runtime-provider=kcp".to_owned(),
     ];
-    let report = Clinic { flags, ..clinic }.look().await?;
+    let report = Clinic { flags, ..clinic }.look_once().await?;
     let expected = BTreeSet::from(["ExportUnreadable".to_owned(), "NotReady".to_owned()]);
     ensure!(report.code == Some(2) && report.reasons() == expected, "{:#?}", report.findings);
 

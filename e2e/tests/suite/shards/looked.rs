@@ -43,7 +43,7 @@ async fn looked() -> Result<()> {
     both.await?;
 
     kcp.kill(Shard::Second).await?;
-    let found = clinic.look().await;
+    let found = clinic.look_once().await;
     let shown = clinic.workspaces().await;
     kcp.resume(Shard::Second).await?;
     let (report, (code, shown)) = (found?, shown?);
@@ -63,6 +63,7 @@ async fn looked() -> Result<()> {
     ensure!(code == Some(1) && rows == [json!(alive.cluster)], "{code:?}: {shown}");
     let named = shown["notReady"].to_string();
     ensure!(named.contains(Shard::Second.url()), "{shown}");
-    object::api(&dead_admin, &kube_bind("Cluster"), None).get("default").await?;
+    let clusters = object::api(&dead_admin, &kube_bind("Cluster"), None);
+    eventually("the shard to serve again", SOON, async || clusters.get("default").await).await?;
     Ok(())
 }
