@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom};
+use std::io::{BufRead as _, BufReader, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -118,13 +118,20 @@ impl Audit {
 
     /// Requests that ended after `mark`, but no watches.
     pub fn requests(&self, mark: Mark, filter: &Filter) -> Result<Vec<Request>> {
-        let events = self.events(mark, "ResponseComplete")?.into_iter().map(Request::from);
-        Ok(events.filter(|r| r.verb != "watch" && filter.admits(r)).collect())
+        Ok(self.requests_until(mark, filter)?.0)
+    }
+
+    /// The same, and how far the log was read.
+    fn requests_until(&self, mark: Mark, filter: &Filter) -> Result<(Vec<Request>, Mark)> {
+        let (events, end) = self.events(mark, "ResponseComplete", filter)?;
+        let mut requests: Vec<Request> = events.into_iter().map(Request::from).collect();
+        requests.retain(|request| request.verb != "watch" && filter.admits(request));
+        Ok((requests, end))
     }
 
     /// Paths and queries of the lists that ended after `mark`, as the server got them.
     pub fn lists(&self, mark: Mark, filter: &Filter) -> Result<Vec<String>> {
-        let events = self.events(mark, "ResponseComplete")?.into_iter();
+        let events = self.events(mark, "ResponseComplete", filter)?.0.into_iter();
         let lists = events.filter(|event| event.verb == "list");
         let pairs = lists.map(|event| (event.request_uri.clone(), Request::from(event)));
         Ok(pairs.filter(|(_, request)| filter.admits(request)).map(|(uri, _)| uri).collect())
@@ -132,7 +139,7 @@ impl Audit {
 
     /// Watches that were opened after `mark`.
     pub fn watches(&self, mark: Mark, filter: &Filter) -> Result<Vec<Request>> {
-        let events = self.events(mark, "ResponseStarted")?.into_iter().map(Request::from);
+        let events = self.events(mark, "ResponseStarted", filter)?.0.into_iter().map(Request::from);
         Ok(events.filter(|r| r.verb == "watch" && filter.admits(r)).collect())
     }
 
@@ -149,12 +156,14 @@ impl Audit {
     ) -> Result<Vec<Request>> {
         let end = Instant::now() + deadline;
         let mut since = Instant::now();
-        let mut seen = 0;
+        let (mut requests, mut mark) = (Vec::new(), mark);
         loop {
-            let mut requests = self.requests(mark, filter)?;
-            requests.retain(|request| !ignored(request));
-            if requests.len() > seen {
-                (seen, since) = (requests.len(), Instant::now());
+            let (mut more, read) = self.requests_until(mark, filter)?;
+            mark = read;
+            more.retain(|request| !ignored(request));
+            if !more.is_empty() {
+                since = Instant::now();
+                requests.extend(more);
             }
             if since.elapsed() >= window {
                 return Ok(requests);
@@ -175,21 +184,30 @@ impl Audit {
         File::open(&self.path).with_context(|| format!("opening {}", self.path.display()))
     }
 
-    fn events(&self, mark: Mark, stage: &str) -> Result<Vec<Event>> {
+    /// Events that may be of the filter's user agent, and the end of the last whole line. A log may be large, so that only
+    /// these lines are read as JSON.
+    fn events(&self, mark: Mark, stage: &str, filter: &Filter) -> Result<(Vec<Event>, Mark)> {
         let mut file = self.open()?;
         file.seek(SeekFrom::Start(mark.0))?;
-        let mut text = String::new();
-        file.read_to_string(&mut text).context("reading the audit log")?;
-        // The last line may be half written.
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        let mut events = Vec::new();
-        for line in whole.lines().filter(|line| line.contains(stage)) {
-            let event: Event = serde_json::from_str(line).context("an audit event")?;
+        let agent = format!("\"userAgent\":\"{}", filter.user_agent);
+        let (mut reader, mut end) = (BufReader::with_capacity(1 << 20, file), mark.0);
+        let (mut events, mut line) = (Vec::new(), String::new());
+        loop {
+            line.clear();
+            let read = reader.read_line(&mut line).context("reading the audit log")?;
+            // The last line may be half written.
+            if !line.ends_with('\n') {
+                return Ok((events, Mark(end)));
+            }
+            end += u64::try_from(read)?;
+            if !line.contains(&agent) || !line.contains(stage) {
+                continue;
+            }
+            let event: Event = serde_json::from_str(&line).context("an audit event")?;
             if event.stage == stage {
                 events.push(event);
             }
         }
-        Ok(events)
     }
 }
 

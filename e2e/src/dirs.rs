@@ -1,14 +1,16 @@
 //! Where things are: the project, and the files of one test run.
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::{fs, io};
 
 /// Runs whose files are kept under `target/e2e` beside the present one.
 const KEPT_RUNS: usize = 3;
 
 static RUN: OnceLock<PathBuf> = OnceLock::new();
+/// Two that make it at once would remove the same old runs.
+static MAKING: Mutex<()> = Mutex::new(());
 static KEEP: AtomicBool = AtomicBool::new(false);
 
 /// The root of the project.
@@ -22,6 +24,10 @@ pub fn project() -> &'static Path {
 ///
 /// It is made by the first call, which also removes the folders of older runs but the last few.
 pub fn run() -> io::Result<&'static Path> {
+    if let Some(run) = RUN.get() {
+        return Ok(run);
+    }
+    let _turn = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(run) = RUN.get() {
         return Ok(run);
     }

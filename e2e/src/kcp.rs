@@ -16,14 +16,14 @@ use crate::client::{self, Access};
 use crate::object::{self, endpoint_slices, kcp_apis, resource};
 use crate::process::{Process, Spec, free_port};
 use crate::tools;
-use crate::wait::{SOON, eventually};
+use crate::wait::eventually;
 
 /// From nothing to ready: 15 to 25 s alone on two cores.
 const START: Duration = Duration::from_mins(3);
 /// For kcp to end after SIGTERM.
 const STOP: Duration = Duration::from_mins(1);
 /// For a workspace (0.7 s alone) or a binding to become ready while others use the machine too.
-const READY: Duration = Duration::from_mins(1);
+const READY: Duration = Duration::from_mins(3);
 /// The verbs that an explicit claim spells out.
 const VERBS: [&str; 7] = ["get", "list", "watch", "create", "update", "patch", "delete"];
 
@@ -238,10 +238,14 @@ impl Workspaces {
         let cluster = ready.data["spec"]["cluster"].as_str().context("no spec.cluster")?;
         // A front proxy learns of it later, up to a minute after an outage of its shard.
         let kind = resource("core.kcp.io", "v1alpha1", "LogicalCluster", "logicalclusters");
-        let itself = object::api(&self.client(cluster).await?, &kind, None);
-        let what = format!("workspace {parent}:{name} to be reached");
-        eventually(&what, SOON, async || itself.get("cluster").await).await?;
-        Ok(Workspace { path: format!("{parent}:{name}"), cluster: cluster.to_owned() })
+        let path = format!("{parent}:{name}");
+        // And of its path later than of its cluster.
+        for way in [cluster, &path] {
+            let itself = object::api(&self.client(way).await?, &kind, None);
+            let what = format!("workspace {path} to be reached as {way}");
+            eventually(&what, READY, async || itself.get("cluster").await).await?;
+        }
+        Ok(Workspace { path, cluster: cluster.to_owned() })
     }
 
     /// Deletes a workspace without waiting for its end.
@@ -275,8 +279,16 @@ impl Workspaces {
             "permissionClaims": claims,
         });
         let manifest = json!({"metadata": {"name": export}, "spec": spec});
-        object::create(&client, &kcp_apis("APIBinding"), None, manifest).await?;
-        let bindings = object::api(&client, &kcp_apis("APIBinding"), None);
+        // A new export is refused like one that is forbidden, until kcp's admission knows it.
+        let kind = kcp_apis("APIBinding");
+        eventually("kcp to know the export", READY, async || {
+            match object::create(&client, &kind, None, manifest.clone()).await {
+                Err(error) if object::code(&error) == Some(403) => Err(error),
+                made => Ok(made),
+            }
+        })
+        .await??;
+        let bindings = object::api(&client, &kind, None);
         let what = format!("APIBinding {export} in {} to be bound", workspace.path);
         object::wait_for(&bindings, export, &what, READY, |binding| {
             object::expect_condition(binding, "Ready", "True")?;

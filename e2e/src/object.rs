@@ -248,6 +248,17 @@ pub fn expect_condition(object: &DynamicObject, kind: &str, status: &str) -> Res
     Err(format!("no condition {kind}={status}: {}", summary(object)))
 }
 
+/// Whether a condition is False for this reason; else what the conditions are. Something else may be said before, which
+/// passes by itself.
+pub fn expect_refusal(object: &DynamicObject, kind: &str, reason: &str) -> Result<(), String> {
+    expect_condition(object, kind, "False")?;
+    let found = condition(object, kind);
+    if found.is_some_and(|condition| condition["reason"] == reason) {
+        return Ok(());
+    }
+    Err(format!("{kind}=False not for {reason}: {}", summary(object)))
+}
+
 /// A condition by its type.
 #[must_use]
 pub fn condition<'a>(object: &'a DynamicObject, kind: &str) -> Option<&'a Value> {

@@ -20,6 +20,8 @@ const VOLATILE: [&str; 5] =
 
 /// Labels by which kcp marks what an `APIExport` may claim; their keys are hashes of the export.
 const CLAIMED: &str = "claimed.internal.apis.kcp.io/";
+/// Label with the day on which the token in a Secret was used last.
+const LAST_USED: &str = "kubernetes.io/legacy-token-last-used";
 
 /// Objects by `<Kind> <namespace>/<name>`.
 pub type Snapshot = BTreeMap<String, Value>;
@@ -143,10 +145,10 @@ fn normalised(mut object: Value) -> Value {
     object
 }
 
-/// Removes what kcp adds to an object when somebody binds an export that claims it.
+/// Removes what kcp adds to an object: the day on which a token was used, and labels when somebody binds an export that claims it.
 fn without_claims(metadata: &mut Map<String, Value>) {
     let Some(labels) = metadata.get_mut("labels").and_then(Value::as_object_mut) else { return };
-    labels.retain(|label, _| !label.starts_with(CLAIMED));
+    labels.retain(|label, _| !label.starts_with(CLAIMED) && label != LAST_USED);
     if labels.is_empty() {
         metadata.remove("labels");
     }

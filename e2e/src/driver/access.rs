@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::time::Duration;
 
 use anyhow::{Result, bail};
 use kube::api::{
@@ -16,10 +15,8 @@ use serde_json::json;
 use super::namespaces::{is_subject, verbs};
 use super::{Change, Consumer, Use, Watches};
 use crate::object::{self, core, kube_bind, rbac};
-use crate::wait::eventually;
+use crate::wait::{SOON, eventually};
 
-/// For a server to answer.
-const ANSWER: Duration = Duration::from_secs(10);
 /// No object has this name.
 const ABSENT: &str = "e2e-access";
 
@@ -143,7 +140,7 @@ impl Consumer {
             for verb in place.requests() {
                 let what = format!("an answer to {verb} at {place}");
                 // 429 is no answer yet: the watch cache of a kind fills.
-                let code = eventually(&what, ANSWER, async || {
+                let code = eventually(&what, SOON, async || {
                     match place.attempt(&self.client, verb).await {
                         Ok(429) => Err("429"),
                         outcome => Ok(outcome),

@@ -151,12 +151,16 @@ impl Consumer {
     /// look at everything again.
     pub async fn check_acknowledged(&self, export: &Export, watches: &Watches) -> Result<()> {
         let window = Duration::from_secs(3);
-        let deadline = Duration::from_secs(30);
-        watches.quiet(0, EXPORT, window, deadline).await?;
+        let api = self.kube_bind(EXPORT);
+        object::wait_for(&api, export.name(), "the backend's status", SOON, |export| {
+            object::expect_condition(export, "ProviderInSync", "True")
+        })
+        .await?;
+        watches.quiet(0, EXPORT, window, SOON).await?;
         let mark = watches.mark();
         let written = self.acknowledge(export).await?;
         // The write above, and nothing else.
-        let events = watches.quiet(mark, EXPORT, window, deadline).await?;
+        let events = watches.quiet(mark, EXPORT, window, SOON).await?;
         let versions: Vec<_> =
             events.iter().map(|event| &event.object.metadata.resource_version).collect();
         ensure!(versions == [&written.metadata.resource_version], "{} events", versions.len());
@@ -193,21 +197,27 @@ impl Consumer {
     async fn put_schema_status(&self, schema: &DynamicObject) -> Result<DynamicObject> {
         let name = schema.metadata.name.as_deref().unwrap_or_default();
         let api = self.kube_bind("BoundSchema");
-        let mut current = api.get(name).await?;
-        let now = conditions::now();
-        let mut list = conditions::existing(&current);
-        for kind in ["Established", "NamesAccepted"] {
-            conditions::set_true(&mut list, kind, &now);
-        }
-        conditions::summarise(&mut list, &now);
         let stored = versions(schema).find(|version| version["storage"] == true);
-        current.data["status"] = json!({
-            "acceptedNames": schema.data["spec"]["names"],
-            "storedVersions": [stored.context("no stored version")?["name"]],
-            "conditions": list,
-        });
-        let written = api.replace_status(name, &PostParams::default(), &current).await;
-        written.with_context(|| format!("status of BoundSchema {name}"))
+        let stored = &stored.context("no stored version")?["name"];
+        for _ in 0..ATTEMPTS {
+            let mut current = api.get(name).await?;
+            let now = conditions::now();
+            let mut list = conditions::existing(&current);
+            for kind in ["Established", "NamesAccepted"] {
+                conditions::set_true(&mut list, kind, &now);
+            }
+            conditions::summarise(&mut list, &now);
+            current.data["status"] = json!({
+                "acceptedNames": schema.data["spec"]["names"],
+                "storedVersions": [stored],
+                "conditions": list,
+            });
+            match api.replace_status(name, &PostParams::default(), &current).await {
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                written => return written.with_context(|| format!("status of BoundSchema {name}")),
+            }
+        }
+        bail!("{ATTEMPTS} writes of BoundSchema {name} in a row met a conflict")
     }
 }
 

@@ -13,7 +13,7 @@ use crate::wait::eventually;
 /// The singleton.
 const NAME: &str = "cluster";
 /// Heartbeats have whole seconds; there is a new one by then.
-const CHANGE: Duration = Duration::from_secs(5);
+const CHANGE: Duration = Duration::from_secs(30);
 /// The konnector's own conditions.
 const OWN: [&str; 2] = ["SecretValid", "ValidVersion"];
 

@@ -15,12 +15,8 @@ use tokio::time::timeout;
 
 use super::{Consumer, Key};
 use crate::object::{self, core, kube_bind};
-use crate::wait::eventually;
+use crate::wait::{SOON, eventually};
 
-/// Of an answer to the first WATCH, including the initial events.
-const INITIAL: Duration = Duration::from_secs(10);
-/// For an event of a write to arrive.
-const SEEN: Duration = Duration::from_secs(10);
 /// Pause after a watch that ended early.
 const AGAIN: Duration = Duration::from_millis(500);
 
@@ -178,7 +174,7 @@ impl Watches {
         condition: impl Fn(&Event) -> bool,
     ) -> Result<Event> {
         let what = format!("{what} of {kind} {}", key.name);
-        self.wait_for(mark, kind, &what, SEEN, |event| {
+        self.wait_for(mark, kind, &what, SOON, |event| {
             let metadata = &event.object.metadata;
             metadata.name.as_ref() == Some(&key.name)
                 && metadata.namespace == key.namespace
@@ -195,7 +191,7 @@ impl Log {
     async fn initial(&self, kind: &str, api: &Api<DynamicObject>) -> Result<String> {
         let (events, version) = eventually(
             &format!("initial events of {kind}"),
-            INITIAL,
+            SOON,
             async || match initial_events(api).await {
                 Err(kube::Error::Api(status)) if status.code == 429 => Err(status.message),
                 outcome => Ok(outcome),

@@ -245,11 +245,10 @@ async fn taken() -> Result<()> {
     binding::create(&admin, &request).await?;
     let requests = object::api(&admin, &kube_bind("BindableResourcesRequest"), Some("other-team"));
     let refused = object::wait_for(&requests, "second", "the refusal", SOON, |request| {
-        object::expect_condition(request, "Ready", "False")
+        object::expect_refusal(request, "Ready", "IdentityTaken")
     })
     .await?;
     let condition = object::condition(&refused, "Ready").context("no condition")?;
-    ensure!(condition["reason"] == "IdentityTaken", "{condition}");
     ensure!(refused.data["status"]["phase"] == "Pending", "{}", object::summary(&refused));
     let message = condition["message"].as_str().unwrap_or_default();
     let command = format!(
@@ -323,12 +322,10 @@ async fn refusals() -> Result<()> {
     });
     object::create(&admin, &kube_bind("BindableResourcesRequest"), Some("default"), manifest)
         .await?;
-    let refused = object::wait_for(&requests, "greedy", "the refusal", SOON, |request| {
-        object::expect_condition(request, "Ready", "False")
+    object::wait_for(&requests, "greedy", "the refusal", SOON, |request| {
+        object::expect_refusal(request, "Ready", "SecretCreationFailed")
     })
     .await?;
-    let condition = object::condition(&refused, "Ready").context("no condition")?;
-    ensure!(condition["reason"] == "SecretCreationFailed", "{condition}");
     requests.delete("greedy", &kube::api::DeleteParams::default()).await?;
     object::wait_gone(&requests, "greedy").await?;
     let after = secrets.get("precious").await?;
@@ -344,7 +341,7 @@ async fn expiry() -> Result<()> {
     let manifest = json!({
         "metadata": { "name": "short" },
         "spec": {
-            "author": "a", "clusterIdentity": { "identity": "short" }, "ttlAfterFinished": "2s",
+            "author": "a", "clusterIdentity": { "identity": "short" }, "ttlAfterFinished": "30s",
         },
     });
     object::create(&admin, &kube_bind("BindableResourcesRequest"), Some("default"), manifest)

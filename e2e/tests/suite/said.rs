@@ -16,9 +16,9 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 
 /// For what the backend does at an event.
-pub(crate) const SOON: Duration = Duration::from_secs(30);
+pub(crate) const SOON: Duration = Duration::from_mins(2);
 /// For what it finds out by trying again.
-pub(crate) const RETRIED: Duration = Duration::from_mins(1);
+pub(crate) const RETRIED: Duration = Duration::from_mins(4);
 /// The kind that consumers create.
 pub(crate) const REQUEST: &str = "APIServiceExportRequest";
 /// The kind that the backend makes of it.

@@ -213,6 +213,8 @@ async fn uids(place: &Place, old: &Old) -> Result<Vec<String>> {
 async fn downgrade(place: &Place, old: &Old) -> Result<()> {
     let contract = old.contract();
     place.delete(&kube_bind("BindableResourcesRequest"), Some("default"), "old").await?;
+    // It goes with its request, and would be gone in the middle of what follows.
+    object::wait_gone(&place.api(&core("Secret"), Some("default")), "old-binding-response").await?;
     let mut kinds = snapshot::kinds(&place.admin).await?;
     kinds.push(rbac("ClusterRole"));
     kinds.push(rbac("ClusterRoleBinding"));

@@ -288,7 +288,7 @@ async fn quiet(proxy: &FaultProxy, workspace: &Workspace) -> Result<()> {
     let (end, mut since, mut count) = (Instant::now() + SOON, Instant::now(), 0);
     while since.elapsed() < QUIET {
         let writes = proxy.writes(&within);
-        if writes.len() > count {
+        if writes.len() > count || writes.iter().any(|write| write.code.is_none()) {
             (count, since) = (writes.len(), Instant::now());
         }
         ensure!(Instant::now() < end, "no rest without any fault:\n{}", listing(&writes));

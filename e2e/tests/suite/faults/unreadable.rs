@@ -1,7 +1,5 @@
 //! An object that cannot be decoded: skipped and counted, while its kind goes on.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, ensure};
 use e2e::backend::Backend;
 use e2e::binding::{self, Request};
@@ -87,7 +85,7 @@ async fn unreadable(admin: &Client, backend: &mut Backend) -> Result<()> {
 
 /// Waits until this many events of objects that cannot be decoded have been counted, and the object was named.
 async fn seen(backend: &Backend, count: u32) -> Result<()> {
-    eventually("the object to be skipped and counted", Duration::from_secs(30), async || {
+    eventually("the object to be skipped and counted", SOON, async || {
         let (_, metrics) = backend.get("/metrics").await?;
         let line = metrics.lines().find(|line| line.starts_with(METRIC));
         ensure!(line == Some(format!("{METRIC} {count}").as_str()), "{line:?}");

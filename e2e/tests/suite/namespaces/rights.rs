@@ -5,7 +5,7 @@ use e2e::driver::{Isolation, Settings, Watches};
 use e2e::object::{self, core, kube_bind, rbac};
 use e2e::service::Scope;
 use e2e::snapshot;
-use e2e::wait::SOON;
+use e2e::wait::{GONE, SOON};
 use futures::FutureExt as _;
 use kube::api::{ApiResource, DeleteParams, DynamicObject};
 use serde_json::{Value, json};
@@ -156,7 +156,7 @@ async fn made_again(
     let before = snapshot::exact(&place.admin, kind, namespace, name).await?;
     api.delete(name, &DeleteParams::default()).await?;
     let what = format!("{} {name} to be made again", kind.kind);
-    object::wait_for(&api, name, &what, SOON, |now| {
+    object::wait_for(&api, name, &what, GONE, |now| {
         let other = now.metadata.uid != uid && now.metadata.deletion_timestamp.is_none();
         if other { Ok(()) } else { Err(object::summary(now)) }
     })

@@ -106,13 +106,17 @@ async fn partitions() -> Result<()> {
     bind(second_admin, "each-second").await?;
     // By now each has served its own, and would have the other's.
     for (provider, shard) in providers.iter_mut().zip(BOTH) {
-        let published = published(&kcp, &home, shard).await?;
+        let published = eventually("those behind the endpoints to be engaged", SOON, async || {
+            let published = published(&kcp, &home, shard).await?;
+            let behind = BOTH.into_iter().zip([first, second]);
+            let behind = behind.filter(|(shard, _)| published.contains(shard));
+            let expected: BTreeSet<String> = behind.map(|(_, of)| of.path.clone()).collect();
+            let engaged = engaged(&provider.backend, [first, second])?;
+            ensure!(engaged == expected, "{shard:?}: {engaged:?}, and not {expected:?}");
+            anyhow::Ok(published)
+        });
+        let published = published.await?;
         eprintln!("shards: kcp leads the process of {shard:?} to {published:?}");
-        let behind = BOTH.into_iter().zip([first, second]);
-        let behind = behind.filter(|(shard, _)| published.contains(shard));
-        let expected: BTreeSet<String> = behind.map(|(_, of)| of.path.clone()).collect();
-        let engaged = engaged(&provider.backend, [first, second])?;
-        ensure!(engaged == expected, "{shard:?}: {engaged:?}, and not {expected:?}");
         provider.backend.stop().await?;
     }
 

@@ -162,7 +162,9 @@ async fn same() -> Result<()> {
     }
     ensure!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
     // No cluster is asked, so that the time that an answer takes tells nothing either.
-    let asked = scene.done(mark, &scene.closed, "")?;
+    let mut asked = scene.done(mark, &scene.closed, "")?;
+    // The backend looks now and then whether the role that is in its way is still there.
+    asked.retain(|request| !request.resource.starts_with("clusterroles."));
     ensure!(asked.is_empty(), "the denied cluster was asked:\n{}", audit::listing(&asked));
     Ok(())
 }

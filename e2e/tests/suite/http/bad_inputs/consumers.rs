@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use e2e::driver::{self, Consumer, Settings, Use};
 use e2e::kcp::{Claims, Workspace};
-use e2e::object::{self, core, kcp_apis, kube_bind};
+use e2e::object::{self, core, kcp_apis, kube_bind, rbac};
 use e2e::service::{Exported, GROUP, Scope, Source, claim, request_spec};
 use e2e::site::{Answer, Site, Visitor, bind_body};
 use e2e::stack;
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use super::bind::kubeconfig_of;
-use super::scene::{at, bind, offer, scene, visitor};
+use super::scene::{FOREIGN_ROLE, at, bind, offer, scene, visitor};
 use crate::Test;
 use crate::suite::said::{cowboys, sheriffs};
 
@@ -138,12 +138,10 @@ async fn alone() -> Result<()> {
     first.request_export("cow", &spec).await?.succeeded()?;
     let name = second.submit("cow", &spec).await?;
     let requests = second.kube_bind("APIServiceExportRequest");
-    let waiting = object::wait_for(&requests, &name, "the refusal", SOON, |request| {
-        object::expect_condition(request, "ExportsReady", "False")
+    object::wait_for(&requests, &name, "the refusal", SOON, |request| {
+        object::expect_refusal(request, "ExportsReady", "SharedClusterScope")
     })
     .await?;
-    let condition = object::condition(&waiting, "ExportsReady").context("no condition")?;
-    ensure!(condition["reason"] == "SharedClusterScope", "{condition}");
     ensure!(second.bundle_view().await?.is_empty(), "a refused request made an export");
     ensure!(!second.may("list", "", "secrets", None).await?, "it may list all Secrets");
     Ok(())
@@ -211,7 +209,16 @@ async fn withdrawn() -> Result<()> {
     let tenant = scene.site.provider.tenant("bad-withdrawn", Claims::All).await?;
     let admin = scene.admin(&tenant).await?;
     offer(&admin).await?;
-    let cli = scene.cli(66, &tenant, "ann66").await?;
+    // Who logs in before the role for users is there is no user of that workspace until the next login.
+    let roles = object::api(&admin, &rbac("ClusterRoleBinding"), None);
+    object::wait_for(&roles, FOREIGN_ROLE, "the rights of users", SOON, |_| Ok(())).await?;
+    let cli = eventually("a login that counts", SOON, async || {
+        let cli = scene.cli(66, &tenant, "ann66").await?;
+        let answer = cli.get(&at("templates", &tenant)).await?;
+        ensure!(answer.status == 200, "{answer:?}");
+        Ok(cli)
+    })
+    .await?;
     let neighbour = scene.cli(66, &scene.open, "ann66").await?;
     answered(&cli, &tenant, 200).await?;
     decide(&admin, "secrets", "Rejected").await?;

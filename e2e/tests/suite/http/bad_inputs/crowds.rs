@@ -75,7 +75,7 @@ async fn logins() -> Result<()> {
     // What code, connections and the allocator take once is not what a login takes.
     storm(&site, 500, 32).await?;
     let before = site.provider.backend.resident_bytes()?;
-    let (begun, limited) = storm(&site, LOGINS, 16).await?;
+    let (begun, limited) = storm(&site, LOGINS, 8).await?;
     let grown = site.provider.backend.resident_bytes()?.saturating_sub(before);
     ensure!(grown < GROWTH, "{begun} logins begun, {limited} refused, {grown} bytes more");
     ensure!(limited > 0 && begun > 0, "{begun} logins begun, {limited} refused");

@@ -55,7 +55,7 @@ async fn keys() -> Result<()> {
     ensure!(login(&site, &json!({})).await?.status == 302, "good logins suffer");
 
     // Each failure uses up the minute of its process.
-    for fault in [json!({"status": 500}), json!({"padding": 2 << 20}), json!({"delayMs": 11_000})] {
+    for fault in [json!({"status": 500}), json!({"padding": 2 << 20}), json!({"delayMs": 30_000})] {
         site.provider.backend.stop().await?;
         site.provider.backend.restart().await?;
         let before = reads(&site).await?;

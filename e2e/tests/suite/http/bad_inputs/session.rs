@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use e2e::object::{self, rbac};
 use e2e::site::{CLI_CALLBACK, Visitor};
+use e2e::wait::{SOON, eventually};
 use futures::FutureExt as _;
 use kube::api::DeleteParams;
 use reqwest::Method;
@@ -62,13 +63,18 @@ async fn removed() -> Result<()> {
     let admin = scene.admin(&scene.strict).await?;
     grant(&admin, "tim", &[]).await?;
     let path = at("templates", &scene.strict);
-    let cli = scene.cli(18, &scene.strict, "tim").await?;
-    let page = scene.visitor(18)?;
-    page.login(&scene.strict.cluster, "user=tim").await?;
-    for visitor in [&cli, &page] {
-        let answer = visitor.get(&path).await?;
-        ensure!(answer.status == 200, "{answer:?}");
-    }
+    // Who logs in before kcp knows of the grant is no user until the next login.
+    let (cli, page) = eventually("a login that counts", SOON, async || {
+        let cli = scene.cli(18, &scene.strict, "tim").await?;
+        let page = scene.visitor(18)?;
+        page.login(&scene.strict.cluster, "user=tim").await?;
+        for visitor in [&cli, &page] {
+            let answer = visitor.get(&path).await?;
+            ensure!(answer.status == 200, "{answer:?}");
+        }
+        anyhow::Ok((cli, page))
+    })
+    .await?;
     let bindings = object::api(&admin, &rbac("ClusterRoleBinding"), None);
     bindings.delete("e2e-tim", &DeleteParams::default()).await?;
     let begin = Instant::now();
