@@ -20,6 +20,8 @@ const VOLATILE: [&str; 5] =
 
 /// Labels by which kcp marks what an `APIExport` may claim; their keys are hashes of the export.
 const CLAIMED: &str = "claimed.internal.apis.kcp.io/";
+/// Annotation with a digest over what other annotations say and the logical cluster.
+const DIGEST: &str = "backend.kube-bind.io/marks-digest";
 /// Label with the day on which the token in a Secret was used last.
 const LAST_USED: &str = "kubernetes.io/legacy-token-last-used";
 
@@ -136,6 +138,10 @@ fn normalised(mut object: Value) -> Value {
     if let Some(metadata) = object["metadata"].as_object_mut() {
         metadata.retain(|field, _| !VOLATILE.contains(&field.as_str()));
         without_claims(metadata);
+        let annotations = metadata.get_mut("annotations").and_then(Value::as_object_mut);
+        if let Some(digest) = annotations.and_then(|all| all.get_mut(DIGEST)) {
+            *digest = Value::from("<digest>");
+        }
     }
     // Only Secrets have text under `data` among the kinds that are listed.
     if let Some(data) = object.get_mut("data").and_then(Value::as_object_mut) {
@@ -184,12 +190,16 @@ mod tests {
                 "creationTimestamp": "2026-01-01T00:00:00Z", "managedFields": [{}],
                 "deletionTimestamp": "2026-01-01T00:00:00Z",
                 "labels": {"claimed.internal.apis.kcp.io/x": "y"},
+                "annotations": {"backend.kube-bind.io/marks-digest": "0123456789abcdef"},
             },
             "data": {"token": "YQ=="},
             "status": {"conditions": [{"lastTransitionTime": "t", "observedGeneration": 1, "reason": "R"}]},
         });
         let expected = json!({
-            "metadata": {"name": "s", "deletionTimestamp": "<time>"},
+            "metadata": {
+                "name": "s", "deletionTimestamp": "<time>",
+                "annotations": {"backend.kube-bind.io/marks-digest": "<digest>"},
+            },
             "data": {"token": "<bytes>"},
             "status": {"conditions": [{"lastTransitionTime": "<time>", "reason": "R"}]},
         });

@@ -87,7 +87,8 @@ pub const ANNOTATION_SCOPE: &str = "backend.kube-bind.io/scope";
 /// separated by commas.
 pub const ANNOTATION_SERVED_VERSIONS: &str = "backend.kube-bind.io/served-versions";
 /// Annotation on source schemas that are offered because of an `APIBinding`: digest over [`ANNOTATION_SOURCE`],
-/// [`ANNOTATION_SCOPE`] and [`ANNOTATION_SERVED_VERSIONS`], by which an edit of these is seen.
+/// [`ANNOTATION_SCOPE`], [`ANNOTATION_SERVED_VERSIONS`] and the logical cluster, by which it is seen that somebody edited
+/// these, or carried them to another workspace.
 pub const ANNOTATION_MARKS_DIGEST: &str = "backend.kube-bind.io/marks-digest";
 /// Annotation on `BoundSchema`s: the first served version, which the konnector syncs for as long as
 /// it runs.
