@@ -24,9 +24,6 @@ pub fn project() -> &'static Path {
 ///
 /// It is made by the first call, which also removes the folders of older runs but the last few.
 pub fn run() -> io::Result<&'static Path> {
-    if let Some(run) = RUN.get() {
-        return Ok(run);
-    }
     let _turn = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(run) = RUN.get() {
         return Ok(run);

@@ -116,6 +116,10 @@ pub const KCP_PATH: &str = "kcp.io/path";
 pub const KCP_CLAIMED_LABEL_PREFIX: &str = "claimed.internal.apis.kcp.io/";
 /// Key in `userInfo.extra` with the cluster of a kcp service account.
 pub const KCP_USER_CLUSTER_NAME: &str = "authentication.kcp.io/cluster-name";
+/// Prefix of the user name of a service account, which its namespace and name follow.
+pub const SERVICE_ACCOUNT_USER: &str = "system:serviceaccount:";
+/// Group of whoever has logged in.
+pub const AUTHENTICATED: &str = "system:authenticated";
 /// Annotation that ties a token Secret to its `ServiceAccount`.
 pub const SERVICE_ACCOUNT_NAME: &str = "kubernetes.io/service-account.name";
 /// Type of a token Secret.

@@ -8,6 +8,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use thiserror::Error;
 
+use crate::api::keys;
 use crate::api::v1alpha2::Isolation;
 use crate::cli::args::{InitArgs, RunArgs, ServerArgs};
 use crate::cli::claims::Needs;
@@ -16,9 +17,6 @@ use crate::cli::front::{self, Environment, FrontError, IssuerConfig};
 use crate::cli::values::{self, ProviderKind, ValueError, WorkspacePath};
 use crate::consumer::external::{self, ExternalAddress};
 use crate::consumer::names::{self, NameError};
-
-/// Whoever has logged in, as API servers call that group.
-const EVERYBODY: &str = "system:authenticated";
 
 /// A flag whose value cannot work.
 #[derive(Debug, Error)]
@@ -95,7 +93,7 @@ pub(super) fn run_config(
         notices.extend(said);
         // As v0.8.1: whoever the issuer for development lets in may bind.
         if config.oidc.issuer == IssuerConfig::Embedded {
-            oidc_allowed_groups.push(EVERYBODY.to_owned());
+            oidc_allowed_groups.push(keys::AUTHENTICATED.to_owned());
         }
         front_config = Some(config);
     }
@@ -161,7 +159,7 @@ pub(super) fn look_config(mut args: RunArgs) -> Result<Config, ConfigError> {
     args.access.state_dir = String::new();
     let mut config = run_config(&args, Environment::default(), &[])?;
     if lets_all_in {
-        config.oidc_allowed_groups.push(EVERYBODY.to_owned());
+        config.oidc_allowed_groups.push(keys::AUTHENTICATED.to_owned());
     }
     Ok(config)
 }

@@ -238,9 +238,9 @@ fn accept(binding: &ApiBinding, claims: &[&Claim]) -> Vec<Vec<Value>> {
             None => json!({ "op": "add", "path": "/spec/permissionClaims/-", "value": value }),
         });
     }
-    let test = |path: String, value: Value| json!({ "op": "test", "path": path, "value": value });
-    let generation = binding.metadata.generation.map(Value::from);
-    let unchanged = generation.map(|it| test("/metadata/generation".to_owned(), it)).into_iter();
+    let unchanged = binding.metadata.generation.into_iter().map(
+        |generation| json!({ "op": "test", "path": "/metadata/generation", "value": generation }),
+    );
     if removals.is_empty() {
         return vec![unchanged.chain(operations).collect()];
     }

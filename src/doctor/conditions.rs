@@ -71,20 +71,21 @@ fn without(conditions: &[Condition], type_: &str) -> Vec<Condition> {
 
 fn finding(look: &Look, cluster: &Cluster, object: &Object, condition: &Condition) -> Finding {
     let message = condition.message.clone().unwrap_or_default();
-    let (repair, destructive) =
-        if object.kind == "APIServiceExportRequest" && is_final(look, cluster, object) {
-            (delete(look, cluster, "apiserviceexportrequest", object), None)
-        } else {
-            in_the_way::removal(look, cluster, object, &message).unzip()
-        };
-    Finding {
+    let finding = Finding {
         severity: Severity::of(condition),
         reason: condition.reason.clone().unwrap_or_else(|| condition.type_.clone()),
         object: object.clone(),
-        message,
-        repair,
-        destructive: destructive.unwrap_or_default(),
-    }
+        ..Finding::default()
+    };
+    let finding = if object.kind == "APIServiceExportRequest" && is_final(look, cluster, object) {
+        finding.repaired_by(delete(look, cluster, "apiserviceexportrequest", object))
+    } else {
+        match in_the_way::removal(look, cluster, object, &message) {
+            Some((command, true)) => finding.ended_by(Some(command)),
+            found => finding.repaired_by(found.map(|(command, _)| command)),
+        }
+    };
+    Finding { message, ..finding }
 }
 
 /// A consumer that does not report.

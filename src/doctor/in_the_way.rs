@@ -93,8 +93,7 @@ fn stands_before_cluster(look: &Look, cluster: &Cluster, object: (&str, &str, &s
         }
         ("apiresourceschema", "", name) => {
             // What the workspace exports itself is never in the way.
-            let others =
-                bindings.iter().filter(|one| one.export_cluster() != Some(cluster.id.as_str()));
+            let others = bindings.iter().filter(|binding| !binding.is_of(cluster.id.as_str()));
             let mut bound = others.flat_map(|binding| binding.bound_resources());
             let schemas = look.kinds.sources.api_resource_schemas();
             let labelled = schemas.and_then(|schemas| schemas.get(cluster, "", name));

@@ -29,9 +29,10 @@ pub(super) fn findings(look: &Look, cluster: &Cluster) -> Vec<Finding> {
     }
     let needed = LazyCell::new(|| ungranted(look, cluster));
     let needed = || needed.clone();
+    let unused = unused(look, cluster);
     let rights = look.rights_in(cluster);
     let mut all: Vec<Finding> =
-        rights.filter_map(|listed| right(look, cluster, listed, needed)).collect();
+        rights.filter_map(|listed| right(look, cluster, listed, &unused, needed)).collect();
     if look.shows_all(cluster) {
         all.extend(schemas(look, cluster));
         all.extend(namespaces(look, cluster));
@@ -110,11 +111,11 @@ fn right(
     look: &Look,
     cluster: &Cluster,
     listed: &Listed,
+    unused: &[&str],
     needed: impl Fn() -> Option<String>,
 ) -> Option<Finding> {
     let exists = |export: &ExportName| may_be_used(look, cluster, export);
-    let (severity, reason, message) = match judge(&listed.metadata, exists, &unused(look, cluster))
-    {
+    let (severity, reason, message) = match judge(&listed.metadata, exists, unused) {
         Right::Fine => return None,
         Right::Orphaned => (
             Severity::Warning,

@@ -106,7 +106,7 @@ fn is_of_backend(kubeconfig: &Kubeconfig) -> bool {
     let bytes = payload.and_then(|payload| URL_SAFE_NO_PAD.decode(payload).ok());
     let claims: Option<Value> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let (namespace, account) = (keys::KUBE_BIND_NAMESPACE, keys::BACKEND_SERVICE_ACCOUNT);
-    let subject = format!("system:serviceaccount:{namespace}:{account}");
+    let subject = format!("{}{namespace}:{account}", keys::SERVICE_ACCOUNT_USER);
     claims.is_some_and(|claims| claims["sub"] == subject)
 }
 

@@ -226,11 +226,17 @@ impl Sources {
                 None => return Ok(None),
             },
         };
-        let label = metadata.labels.as_ref().and_then(|labels| labels.get(keys::LABEL_EXPORTED));
         let same = spec.names.plural == resource.resource && spec.group == resource.group;
-        let offered = label.is_some_and(|value| value == keys::TRUE) && same;
+        let offered = is_exported(&metadata) && same;
         Ok(offered.then(|| (Source::of(&metadata), spec)))
     }
+}
+
+/// Whether an object has the label by which sources are watched.
+#[must_use]
+pub fn is_exported(meta: &ObjectMeta) -> bool {
+    let label = meta.labels.as_ref().and_then(|labels| labels.get(keys::LABEL_EXPORTED));
+    label.is_some_and(|value| value == keys::TRUE)
 }
 
 #[cfg(test)]

@@ -107,11 +107,15 @@ fn access_review(cluster: &Cluster, namespace: &str) -> SubjectAccessReview {
     let groups = [
         "system:serviceaccounts".to_owned(),
         format!("system:serviceaccounts:{namespace}"),
-        "system:authenticated".to_owned(),
+        keys::AUTHENTICATED.to_owned(),
     ];
     SubjectAccessReview {
         spec: SubjectAccessReviewSpec {
-            user: Some(format!("system:serviceaccount:{namespace}:{}", keys::SERVICE_ACCOUNT)),
+            user: Some(format!(
+                "{}{namespace}:{}",
+                keys::SERVICE_ACCOUNT_USER,
+                keys::SERVICE_ACCOUNT
+            )),
             groups: Some(groups.to_vec()),
             extra,
             resource_attributes: Some(ResourceAttributes {

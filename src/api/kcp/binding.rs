@@ -57,6 +57,12 @@ impl ApiBinding {
         self.status.as_ref()?.api_export_cluster_name.as_deref()
     }
 
+    /// Whether the export is in this logical cluster, and so the schemas that are bound.
+    #[must_use]
+    pub fn is_of(&self, cluster: &str) -> bool {
+        self.export_cluster() == Some(cluster)
+    }
+
     /// Whether kcp has labelled what a claim covers, so that we see all of it.
     #[must_use]
     pub fn applies(&self, claim: &Claim) -> bool {

@@ -98,11 +98,6 @@ pub(super) fn without_marks() -> Value {
     }})
 }
 
-/// Whether the export of a binding is in the workspace itself, and so the schemas that it binds.
-pub(super) fn is_local(cluster: &ClusterId, binding: &ApiBinding) -> bool {
-    binding.export_cluster() == Some(cluster.as_str())
-}
-
 /// Whose a schema is that has the name of one that is bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Whose {
@@ -118,7 +113,7 @@ pub(super) enum Whose {
 
 impl Whose {
     pub(super) fn of(meta: &ObjectMeta, cluster: &ClusterId, binding: &ApiBinding) -> Self {
-        if is_local(cluster, binding) {
+        if binding.is_of(cluster.as_str()) {
             return Self::Workspace;
         }
         if is_copy(meta, cluster) {
@@ -145,19 +140,10 @@ pub(super) fn is_deletable(meta: &ObjectMeta) -> bool {
     ours::is_labelled(meta) && !is_original(meta)
 }
 
-/// What the label says on whether a schema is for export.
-fn exported(meta: &ObjectMeta) -> Option<&str> {
-    meta.labels.as_ref()?.get(keys::LABEL_EXPORTED).map(String::as_str)
-}
-
-/// Whether a schema has the label, so that its events reach us.
-pub(super) fn is_exported(meta: &ObjectMeta) -> bool {
-    exported(meta) == Some(keys::TRUE)
-}
-
 /// Whether somebody set the label to say that a schema is not for export.
 pub(super) fn is_withheld(meta: &ObjectMeta) -> bool {
-    exported(meta).is_some_and(|value| value != keys::TRUE)
+    let label = meta.labels.as_ref().and_then(|labels| labels.get(keys::LABEL_EXPORTED));
+    label.is_some_and(|value| value != keys::TRUE)
 }
 
 /// The binding because of which a schema is offered, by marks that were made in this workspace: what was carried here

@@ -164,7 +164,7 @@ fn bindings(kinds: &Kinds, cluster: &Cluster, own: &ApiBinding, ignored: &[Strin
 fn any_of_others(cluster: &Cluster, bindings: &Bindings) -> bool {
     bindings.values().any(|(standing, binding)| {
         *standing == Standing::Offered
-            && !marks::is_local(&cluster.id, binding)
+            && !binding.is_of(cluster.id.as_str())
             && exportable(binding).next().is_some()
     })
 }

@@ -18,9 +18,6 @@ use crate::api::keys;
 use crate::runtime::endpoint::connect_apart;
 use crate::runtime::metrics::Metrics;
 
-/// Prefix of the user name of a service account.
-const SERVICE_ACCOUNT: &str = "system:serviceaccount:";
-
 /// How long the server may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest pause between two questions.
@@ -129,7 +126,7 @@ fn elsewhere(user: UserInfo) -> Option<String> {
     let name = user.username.filter(|name| !name.is_empty())?;
     let extra = user.extra.unwrap_or_default();
     let cluster = extra.get(keys::KCP_USER_CLUSTER_NAME).and_then(|values| values.first());
-    Some(match (name.strip_prefix(SERVICE_ACCOUNT), cluster) {
+    Some(match (name.strip_prefix(keys::SERVICE_ACCOUNT_USER), cluster) {
         (Some(account), Some(cluster)) => format!("system:kcp:serviceaccount:{cluster}:{account}"),
         _ => name,
     })

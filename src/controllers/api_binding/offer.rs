@@ -9,7 +9,7 @@ use kube::{Resource as _, ResourceExt as _};
 use super::plan::{self, Template, exportable};
 use super::round::{Round, Unresolved};
 use super::schemas::{Offered, Schema};
-use super::{Controller, Error, marks};
+use super::{Controller, Error};
 use crate::api::kcp::{ApiBinding, BoundResource};
 use crate::api::v1alpha2::{ApiServiceExportTemplate, ResourceVersions};
 use crate::consumer::ours;
@@ -36,7 +36,7 @@ impl Controller {
         round: &mut Round,
         troubles: &mut Vec<Error>,
     ) -> Vec<String> {
-        if marks::is_local(&cluster.id, binding) {
+        if binding.is_of(cluster.id.as_str()) {
             let released = self.schemas.release(cluster, binding).await;
             troubles.extend(released.err());
         }

@@ -14,7 +14,7 @@ use crate::api::kcp::{ApiBinding, ApiResourceSchema, ApiResourceSchemaSpec, Boun
 use crate::api::keys;
 use crate::consumer::contract::annotation;
 use crate::consumer::ours;
-use crate::kinds::sources::Metadata;
+use crate::kinds::sources::{Metadata, is_exported};
 use crate::runtime::error::{CallError, Cause};
 use crate::runtime::fleet::Cluster;
 
@@ -67,7 +67,7 @@ impl Offered<'_> {
 
     /// What it is that one of somebody else is there. One with the label is compared when its event comes.
     fn in_the_way(&self, meta: &ObjectMeta) -> Unresolved {
-        if marks::is_exported(meta) {
+        if is_exported(meta) {
             return Unresolved::Unknown(None);
         }
         self.foreign(false).into()
@@ -94,7 +94,7 @@ impl Schemas {
     ) -> Result<Schema, Unresolved> {
         let known = self.kind.get(of.cluster, "", of.name());
         let Some(meta) = known.as_ref().map(|known| &known.metadata) else {
-            return if marks::is_local(&of.cluster.id, of.binding) {
+            return if of.binding.is_of(of.cluster.id.as_str()) {
                 self.original(of, round).await
             } else {
                 self.missing(of, round).await

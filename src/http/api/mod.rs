@@ -38,6 +38,7 @@ use super::oidc::{Clock, RelyingParty};
 use super::places::Places;
 use super::reviews::Reviews;
 use super::sessions::Sessions;
+use crate::api::keys;
 use crate::kinds::Kinds;
 use crate::onboarding::Onboarding;
 
@@ -144,7 +145,7 @@ impl Api {
     /// The groups of a user for authorisation.
     fn groups(&self, mut groups: Vec<String>) -> Vec<String> {
         if self.embedded {
-            groups.push("system:authenticated".to_owned());
+            groups.push(keys::AUTHENTICATED.to_owned());
         }
         groups
     }

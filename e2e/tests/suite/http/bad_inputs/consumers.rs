@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use e2e::driver::{self, Consumer, Settings, Use};
 use e2e::kcp::{Claims, Workspace};
-use e2e::object::{self, core, kcp_apis, kube_bind, rbac};
+use e2e::object::{self, core, kcp_apis, kube_bind};
 use e2e::service::{Exported, GROUP, Scope, Source, claim, request_spec};
 use e2e::site::{Answer, Site, Visitor, bind_body};
 use e2e::stack;
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use super::bind::kubeconfig_of;
-use super::scene::{FOREIGN_ROLE, at, bind, offer, scene, visitor};
+use super::scene::{at, bind, offer, scene, visitor};
 use crate::Test;
 use crate::suite::said::{cowboys, sheriffs};
 
@@ -210,8 +210,6 @@ async fn withdrawn() -> Result<()> {
     let admin = scene.admin(&tenant).await?;
     offer(&admin).await?;
     // Who logs in before the role for users is there is no user of that workspace until the next login.
-    let roles = object::api(&admin, &rbac("ClusterRoleBinding"), None);
-    object::wait_for(&roles, FOREIGN_ROLE, "the rights of users", SOON, |_| Ok(())).await?;
     let cli = eventually("a login that counts", SOON, async || {
         let cli = scene.cli(66, &tenant, "ann66").await?;
         let answer = cli.get(&at("templates", &tenant)).await?;
