@@ -6,7 +6,7 @@
 //! `RightsGranted` and `Isolated`, beside those of the konnector. Of an export that is gone: deletes its
 //! roles, bindings and ownerless `BoundSchema`s. Promises: a schema changes only where the policy of the
 //! request says so and only so far as a running konnector can follow; the annotation changes after the
-//! schema; nothing is taken away because a cache lost sight of it.
+//! schema; nothing is taken away, and no source said to be gone, because a cache lost sight of it.
 
 mod schemas;
 mod status;

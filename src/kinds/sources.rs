@@ -15,7 +15,7 @@ use crate::api::v1alpha2::GroupResource;
 use crate::runtime::cache::Scope;
 use crate::runtime::error::CallError;
 use crate::runtime::fleet::{Cluster, Fleet, Source as Watch};
-use crate::runtime::kind::Kind;
+use crate::runtime::kind::{Kind, list_unwatched};
 use crate::runtime::metrics::Metrics;
 use crate::runtime::watch::Watched;
 
@@ -193,6 +193,28 @@ impl Sources {
                 let labelled = labelled.iter().map(|object| &object.metadata);
                 let bindings = of.bindings.list(cluster);
                 chosen(labelled, resource, &bound(&bindings, resource)).map(Source::of)
+            }
+        }
+    }
+
+    /// The source of a resource as the server knows it, for whoever would say that there is none: the kinds of a workspace
+    /// that comes, or comes by another endpoint, are seen one after the other.
+    pub async fn find_live(
+        &self,
+        cluster: &Cluster,
+        resource: &GroupResource,
+    ) -> Result<Option<Source>, CallError> {
+        match self {
+            Self::CustomResourceDefinitions(kind) => {
+                let live = kind.get_live(cluster, "", &resource.to_string()).await?;
+                let live = live.filter(|live| is_exported(&live.metadata));
+                Ok(live.map(|live| Source::of(&live.metadata)))
+            }
+            Self::ApiResourceSchemas(of) => {
+                let labelled = list_unwatched::<ApiResourceSchema>(cluster, EXPORTED).await?;
+                let labelled = labelled.iter().map(|object| &object.metadata);
+                let bindings = of.bindings.list(cluster);
+                Ok(chosen(labelled, resource, &bound(&bindings, resource)).map(Source::of))
             }
         }
     }

@@ -68,6 +68,8 @@ pub struct CallError {
 pub enum Action {
     /// A live read.
     Get,
+    /// The same of all objects of a kind.
+    List,
     /// A POST.
     Create,
     /// A PUT with resourceVersion.
@@ -84,6 +86,7 @@ impl std::fmt::Display for Action {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Get => "read",
+            Self::List => "list",
             Self::Create => "create",
             Self::Replace => "update",
             Self::Patch => "patch",

@@ -12,7 +12,9 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{Api, DeleteParams, PatchParams, PostParams, Preconditions};
+use kube::api::{
+    Api, DeleteParams, ListParams, ObjectList, PatchParams, PostParams, Preconditions,
+};
 use kube::core::{DeserializeGuard, PartialObjectMeta, Request};
 use kube::runtime::watcher;
 use kube::{Client, Resource};
@@ -364,6 +366,18 @@ pub async fn get_unwatched<K: Wire>(
         Err(CallError { cause: Cause::NotFound, .. }) => Ok(None),
         Err(err) => Err(err),
     }
+}
+
+/// Reads the metadata of all objects of a cluster from the server. `labels` is a label selector.
+pub async fn list_unwatched<K: Wire>(
+    cluster: &Cluster,
+    labels: &str,
+) -> Result<Vec<PartialObjectMeta<K>>, CallError> {
+    let key = ObjKey::new(&cluster.id, "", "");
+    let request = path::<K>("").list_metadata(&ListParams::default().labels(labels));
+    let list: ObjectList<PartialObjectMeta<K>> =
+        call::<K, _>(cluster, request, Action::List, &key).await?;
+    Ok(list.items)
 }
 
 fn path<K: Wire>(namespace: &str) -> Request {

@@ -27,11 +27,12 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 pub use state::{Fault, Logged, Side, Strike, listing};
+pub use view::WILDCARD;
 
 use crate::client::Access;
 use crate::wait::{SOON, eventually};
 use state::State;
-use view::{SLICES, WILDCARD};
+use view::{Hidden, SLICES};
 
 /// A running proxy. Dropping it closes its connections.
 #[derive(Debug)]
@@ -91,14 +92,23 @@ impl FaultProxy {
     /// in no list and watch of all clusters, and whatever is asked of it by name is not found. Waits until all
     /// that watch have listed again.
     pub async fn hide(&self, cluster: &str) -> Result<()> {
-        self.state.view.hide(cluster, true);
+        self.state.view.hide(cluster, Some(Hidden::All));
         self.expire(WILDCARD).await
     }
 
     /// Takes back [`FaultProxy::hide`], and waits like it.
     pub async fn show(&self, cluster: &str) -> Result<()> {
-        self.state.view.hide(cluster, false);
-        self.expire(WILDCARD).await
+        self.show_but(cluster, None).await
+    }
+
+    /// The same but for the list and watch of this path, which brings what it has when all is shown. What is asked for by
+    /// name is there.
+    pub async fn show_but(&self, cluster: &str, late: Option<&str>) -> Result<()> {
+        let late = late.map(|path| Hidden::In(path.to_owned()));
+        match self.state.view.hide(cluster, late) {
+            Some(Hidden::In(path)) => self.expire(&path).await,
+            Some(Hidden::All) | None => self.expire(WILDCARD).await,
+        }
     }
 
     /// Ends the watches whose path contains `within` as a server does that has forgotten their version, and waits

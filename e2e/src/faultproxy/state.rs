@@ -257,6 +257,7 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
+    use super::super::view::Hidden;
     use super::*;
 
     fn post(state: &State, path: &str) -> Verdict {
@@ -316,7 +317,7 @@ mod tests {
     #[test]
     fn nothing_is_forwarded_to_a_hidden_cluster() {
         let state = State::default();
-        state.view.hide("a", true);
+        state.view.hide("a", Some(Hidden::All));
         assert!(matches!(post(&state, "/clusters/a/x"), Verdict::Answer(404)));
         assert!(matches!(post(&state, "/clusters/b/x"), Verdict::Forward(1)));
         assert_eq!(state.log("/a/")[0].code, Some(404));

@@ -1,6 +1,6 @@
 //! What is seen through a proxy where that is not what there is.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::stream::{self, StreamExt as _};
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 /// In the paths of endpoint slices.
 pub(super) const SLICES: &str = "/apiexportendpointslices";
 /// In the paths of lists and watches of all logical clusters.
-pub(super) const WILDCARD: &str = "/clusters/*/";
+pub const WILDCARD: &str = "/clusters/*/";
 
 /// What a client gets.
 pub(super) type Seen = UnsyncBoxBody<Bytes, kube::Error>;
@@ -26,7 +26,25 @@ pub(super) struct View {
 #[derive(Debug, Default)]
 struct Inner {
     endpoints: Option<Value>,
-    hidden: BTreeSet<String>,
+    hidden: BTreeMap<String, Hidden>,
+}
+
+/// What is not seen of a logical cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Hidden {
+    /// Anything.
+    All,
+    /// Its objects in the list and watch of this path.
+    In(String),
+}
+
+impl Hidden {
+    fn is_in(&self, path: &str) -> bool {
+        match self {
+            Self::All => path.contains(WILDCARD),
+            Self::In(hidden) => hidden == path,
+        }
+    }
 }
 
 impl View {
@@ -35,20 +53,20 @@ impl View {
         self.with(|inner| inner.endpoints = Some(endpoints));
     }
 
-    pub(super) fn hide(&self, cluster: &str, hidden: bool) {
-        self.with(|inner| {
-            if hidden {
-                inner.hidden.insert(cluster.to_owned());
-            } else {
-                inner.hidden.remove(cluster);
-            }
-        });
+    /// Hides this of a logical cluster; what was hidden before comes back.
+    pub(super) fn hide(&self, cluster: &str, hidden: Option<Hidden>) -> Option<Hidden> {
+        self.with(|inner| match hidden {
+            Some(hidden) => inner.hidden.insert(cluster.to_owned(), hidden),
+            None => inner.hidden.remove(cluster),
+        })
     }
 
     /// Whether a request is one to a logical cluster that is hidden.
     pub(super) fn hides(&self, path: &str) -> bool {
         self.with(|inner| {
-            inner.hidden.iter().any(|cluster| path.contains(&format!("/clusters/{cluster}/")))
+            inner.hidden.iter().any(|(cluster, hidden)| {
+                *hidden == Hidden::All && path.contains(&format!("/clusters/{cluster}/"))
+            })
         })
     }
 
@@ -56,7 +74,7 @@ impl View {
     pub(super) fn changes(&self, path: &str) -> bool {
         self.with(|inner| {
             (inner.endpoints.is_some() && path.contains(SLICES))
-                || (!inner.hidden.is_empty() && path.contains(WILDCARD))
+                || inner.hidden.values().any(|hidden| hidden.is_in(path))
         })
     }
 
@@ -123,7 +141,8 @@ impl Inner {
             object["status"]["endpoints"] = endpoints.clone();
         }
         let cluster = object["metadata"]["annotations"]["kcp.io/cluster"].as_str();
-        !(path.contains(WILDCARD) && cluster.is_some_and(|cluster| self.hidden.contains(cluster)))
+        let hidden = cluster.and_then(|cluster| self.hidden.get(cluster));
+        !hidden.is_some_and(|hidden| hidden.is_in(path))
     }
 }
 
@@ -149,7 +168,7 @@ mod tests {
         let view = Arc::new(View::default());
         let path = "/services/apiexport/e/x/clusters/*/api/v1/secrets";
         assert!(!view.changes(path));
-        view.hide("b", true);
+        view.hide("b", Some(Hidden::All));
         assert!(view.changes(path) && !view.changes("/clusters/a/api/v1/secrets"));
         assert!(view.hides("/clusters/b/api/v1/secrets") && !view.hides("/clusters/a/x"));
 
@@ -166,7 +185,12 @@ mod tests {
         let pieces = text.as_bytes().chunks(7).map(<[u8]>::to_vec).collect();
         assert_eq!(seen(&view, path, pieces).await, format!("{}\n", event("a")));
 
-        view.hide("b", false);
+        view.hide("b", Some(Hidden::In(path.to_owned())));
+        assert_eq!(seen(&view, path, vec![event("b").to_string().into_bytes()]).await, "");
+        let other = "/services/apiexport/e/x/clusters/*/api/v1/namespaces";
+        assert!(view.changes(path) && !view.changes(other) && !view.hides("/clusters/b/x"));
+
+        view.hide("b", None);
         assert!(!view.changes(path) && !view.hides("/clusters/b/x"));
     }
 

@@ -13,6 +13,7 @@ use kube::Resource as _;
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::api::conditions::{self, SOURCE_IN_SYNC};
 use crate::api::keys;
 use crate::api::v1alpha2::{ApiServiceExport, BoundSchema, BoundSchemaSpec, GroupResource};
 use crate::consumer::bound_schema::{self, Facts};
@@ -183,13 +184,24 @@ impl One<'_> {
         Held::NoSource(self.schemas.kinds.sources.called(), self.resource.clone())
     }
 
+    /// The source. Unless it was said already that there is none, the server is asked before that is believed.
+    async fn source(&self) -> Result<Option<Source>, CallError> {
+        let sources = &self.schemas.kinds.sources;
+        let seen = sources.find(self.cluster, &self.resource);
+        let said = self.export.status.as_ref().map_or(&[][..], |status| &status.conditions);
+        let said = conditions::get(said, SOURCE_IN_SYNC).and_then(|said| said.reason.as_deref());
+        if seen.is_some() || said == Some(self.no_source().reason()) {
+            return Ok(seen);
+        }
+        sources.find_live(self.cluster, &self.resource).await
+    }
+
     async fn sync(&self) -> Result<State, CallError> {
         let kinds = &self.schemas.kinds;
-        let source = kinds.sources.find(self.cluster, &self.resource);
         let schema = self.resource.to_string();
         let Some(known) = kinds.bound_schemas.get(self.cluster, &self.name.namespace, &schema)
         else {
-            return self.make(source).await;
+            return self.make().await;
         };
         if !bound_schema::is_ours(&known.metadata) {
             return Ok(self.state(None, Some(Held::Foreign(self.resource.clone()))));
@@ -205,6 +217,13 @@ impl One<'_> {
         let Some(facts) = facts else {
             return Ok(self.state(None, refused));
         };
+        let source = match self.source().await {
+            // What the workspace does not show is not known to be gone.
+            Err(CallError { cause: Cause::Forbidden(_) | Cause::Unserved, .. }) => {
+                return Ok(self.state(Some(facts), refused));
+            }
+            asked => asked?,
+        };
         let Some(source) = source else {
             return Ok(self.state(Some(facts), Some(self.no_source())));
         };
@@ -219,9 +238,9 @@ impl One<'_> {
     }
 
     /// Makes a `BoundSchema` that is missing.
-    async fn make(&self, source: Option<Source>) -> Result<State, CallError> {
+    async fn make(&self) -> Result<State, CallError> {
         let kinds = &self.schemas.kinds;
-        let Some(source) = source else {
+        let Some(source) = self.source().await? else {
             return Ok(self.state(None, Some(self.no_source())));
         };
         let schema = self.resource.to_string();

@@ -234,7 +234,14 @@ impl Controller {
         resource: &GroupResource,
     ) -> Result<(Source, SourceSpec), Error> {
         let sources = &self.kinds.sources;
-        let Some(source) = sources.find(cluster, resource) else {
+        let source = match sources.find(cluster, resource) {
+            None => match sources.find_live(cluster, resource).await {
+                Err(CallError { cause: Cause::Unserved, .. }) => None,
+                asked => asked?,
+            },
+            seen => seen,
+        };
+        let Some(source) = source else {
             let nothing_at_all = sources.is_empty(cluster);
             return Err(Error::NoSchema((!nothing_at_all).then(|| resource.clone())));
         };

@@ -1,11 +1,12 @@
 //! What a kcp of one shard looks like through proxies: endpoints that vanish, and a workspace that moves. kcp 0.31 cannot
 //! move a workspace; two endpoints of one kcp, each of which can lose sight of it, are what a move would look like.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::binding::{self, Request};
-use e2e::faultproxy::{FaultProxy, listing};
+use e2e::faultproxy::{FaultProxy, WILDCARD, listing};
 use e2e::provider::Provider;
 use e2e::wait::{SOON, eventually};
 use futures::FutureExt as _;
@@ -23,6 +24,7 @@ pub(super) fn tests() -> Vec<Test> {
         ("shards::a_workspace_that_moves_between_endpoints_is_never_taken_for_deleted", || {
             moved().boxed()
         }),
+        ("shards::of_a_workspace_that_moves_any_kind_may_be_seen_last", || late().boxed()),
     ]
 }
 
@@ -113,5 +115,45 @@ async fn moves(provider: &Provider, from: &FaultProxy, to: &FaultProxy) -> Resul
         let late = &from.log(&path)[old..];
         ensure!(late.is_empty(), "{which}: still through the old endpoint:\n{}", listing(late));
     }
+    nothing_deleted(&log, &[&workspace])
+}
+
+/// So many that each has been left alone for a while when it is its turn again: one that has to list anew time and again
+/// pauses longer each time.
+const ENDPOINTS: usize = 6;
+
+async fn late() -> Result<()> {
+    let flags = flags();
+    let flags = flags.each_ref().map(String::as_str);
+    let (provider, endpoints) = Provider::start_sharded("late", &flags).await?;
+    let outcome = comes_late(&provider, &endpoints).await;
+    outcome.map_err(|error| provider.backend.fail(format!("{error:#}")))
+}
+
+async fn comes_late(provider: &Provider, endpoints: &[FaultProxy; ENDPOINTS]) -> Result<()> {
+    let log = provider.kcp.audit();
+    let workspace = offering(provider, "late").await?;
+    let cluster = &workspace.cluster;
+    let admin = provider.kcp.client(cluster).await?;
+    for other in &endpoints[1..] {
+        other.hide(cluster).await?;
+    }
+    settle(&admin, "kept").await?;
+    let before = settled(&log, &workspace, &admin).await?;
+
+    let watched = endpoints[0].log(WILDCARD).into_iter().map(|request| request.path);
+    // An APIBinding is what says that the workspace is here.
+    let kinds: BTreeSet<String> = watched.filter(|path| !path.ends_with("/apibindings")).collect();
+    ensure!(kinds.len() > 10, "watched: {kinds:?}");
+    let mut from = &endpoints[0];
+    for (last, to) in kinds.iter().zip(endpoints.iter().cycle().skip(1)) {
+        let context = || format!("with {last} last");
+        to.show_but(cluster, Some(last)).await.with_context(context)?;
+        from.hide(cluster).await.with_context(context)?;
+        unchanged(&before, &settled(&log, &workspace, &admin).await?).with_context(context)?;
+        to.show(cluster).await.with_context(context)?;
+        from = to;
+    }
+    unchanged(&before, &settled(&log, &workspace, &admin).await?)?;
     nothing_deleted(&log, &[&workspace])
 }
