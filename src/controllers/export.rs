@@ -114,8 +114,7 @@ impl Reconciler for Controller {
         };
         let (refused, exposure) = (granted.refused(), granted.exposure);
         let seen = status::Seen { schemas: &schemas, refused, exposure };
-        let known = export.status.as_ref().map_or(&[][..], |status| &status.conditions);
-        if let Some(conditions) = status::plan(known, &seen, Timestamp::now()) {
+        if let Some(conditions) = status::plan(export.conditions(), &seen, Timestamp::now()) {
             let status = json!({ "conditions": conditions });
             self.kinds.exports.patch_status(cluster, &export.metadata, status).await?;
         }

@@ -87,8 +87,7 @@ fn shared(look: &Look, cluster: &Cluster) -> Vec<Finding> {
         rights_of.check_shared(cluster, &contract, &export.spec, &rights).err()
     };
     let is_said = |export: &ApiServiceExport| {
-        let said = export.status.as_ref().map_or(&[][..], |status| &status.conditions);
-        false_ones(said).any(|one| one.reason.as_deref() == Some(Shared::REASON))
+        false_ones(export.conditions()).any(|one| one.reason.as_deref() == Some(Shared::REASON))
     };
     let exports = look.kinds.exports.list(cluster).into_iter();
     let found = exports.filter(|export| !is_said(export)).filter_map(|export| {

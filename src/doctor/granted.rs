@@ -25,8 +25,7 @@ pub(super) fn ungranted(look: &Look, cluster: &Cluster) -> Option<String> {
             return None;
         }
         let name = format!("{}/{}", export.namespace().unwrap_or_default(), export.name_any());
-        let conditions = export.status.as_ref().map_or(&[][..], |status| &status.conditions);
-        let said = get(conditions, RIGHTS_GRANTED).filter(|said| !said.is_true());
+        let said = get(export.conditions(), RIGHTS_GRANTED).filter(|said| !said.is_true());
         Some(match said.and_then(|said| said.message.as_deref()) {
             Some(why) => {
                 format!("APIServiceExport {name} cannot get rights of its own yet: {why}")

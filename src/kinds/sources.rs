@@ -205,10 +205,9 @@ impl Sources {
         resource: &GroupResource,
     ) -> Result<Option<Source>, CallError> {
         match self {
-            Self::CustomResourceDefinitions(kind) => {
-                let live = kind.get_live(cluster, "", &resource.to_string()).await?;
-                let live = live.filter(|live| is_exported(&live.metadata));
-                Ok(live.map(|live| Source::of(&live.metadata)))
+            Self::CustomResourceDefinitions(_) => {
+                let read = self.read(cluster, &resource.to_string(), resource).await?;
+                Ok(read.map(|(source, _)| source))
             }
             Self::ApiResourceSchemas(of) => {
                 let labelled = list_unwatched::<ApiResourceSchema>(cluster, EXPORTED).await?;

@@ -49,6 +49,14 @@ pub struct ApiServiceExportSpec {
     pub cluster_scoped_isolation: Option<Isolation>,
 }
 
+impl ApiServiceExport {
+    /// What is said of it; nothing where it has no status yet.
+    #[must_use]
+    pub fn conditions(&self) -> &[Condition] {
+        self.status.as_ref().map_or(&[], |status| &status.conditions)
+    }
+}
+
 /// What the konnector and the backend observe.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ApiServiceExportStatus {

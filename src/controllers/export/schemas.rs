@@ -188,9 +188,9 @@ impl One<'_> {
     async fn source(&self) -> Result<Option<Source>, CallError> {
         let sources = &self.schemas.kinds.sources;
         let seen = sources.find(self.cluster, &self.resource);
-        let said = self.export.status.as_ref().map_or(&[][..], |status| &status.conditions);
-        let said = conditions::get(said, SOURCE_IN_SYNC).and_then(|said| said.reason.as_deref());
-        if seen.is_some() || said == Some(self.no_source().reason()) {
+        let said = conditions::get(self.export.conditions(), SOURCE_IN_SYNC);
+        let why = said.and_then(|said| said.reason.as_deref());
+        if seen.is_some() || why == Some(self.no_source().reason()) {
             return Ok(seen);
         }
         sources.find_live(self.cluster, &self.resource).await

@@ -94,8 +94,7 @@ fn made_for<K: Wire>(kind: &Kind<K>, queue: &Arc<Queue>) {
 
 /// Whether it was said of an export that it is for the first consumer of a cluster only.
 fn is_shared(export: &ApiServiceExport) -> bool {
-    let said = export.status.as_ref().map_or(&[][..], |status| &status.conditions);
-    said.iter().any(|condition| condition.reason.as_deref() == Some(Shared::REASON))
+    export.conditions().iter().any(|condition| condition.reason.as_deref() == Some(Shared::REASON))
 }
 
 fn has(export: &ApiServiceExport, resource: &str) -> bool {

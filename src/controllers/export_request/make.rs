@@ -234,12 +234,13 @@ impl Controller {
         resource: &GroupResource,
     ) -> Result<(Source, SourceSpec), Error> {
         let sources = &self.kinds.sources;
-        let source = match sources.find(cluster, resource) {
-            None => match sources.find_live(cluster, resource).await {
-                Err(CallError { cause: Cause::Unserved, .. }) => None,
-                asked => asked?,
-            },
-            seen => seen,
+        let found = match sources.find(cluster, resource) {
+            None => sources.find_live(cluster, resource).await,
+            seen => Ok(seen),
+        };
+        let source = match found {
+            Err(CallError { cause: Cause::Unserved, .. }) => None,
+            found => found?,
         };
         let Some(source) = source else {
             let nothing_at_all = sources.is_empty(cluster);

@@ -20,23 +20,31 @@ const EMPTY: Duration = Duration::from_secs(30);
 
 pub(super) fn tests() -> Vec<Test> {
     vec![
-        ("shards::a_slice_that_is_empty_for_30_s_interrupts_nothing", || emptied().boxed()),
-        ("shards::a_workspace_that_moves_between_endpoints_is_never_taken_for_deleted", || {
-            moved().boxed()
+        ("shards::a_slice_that_is_empty_for_30_s_interrupts_nothing", || {
+            through("emptied", emptied).boxed()
         }),
-        ("shards::of_a_workspace_that_moves_any_kind_may_be_seen_last", || late().boxed()),
+        ("shards::a_workspace_that_moves_between_endpoints_is_never_taken_for_deleted", || {
+            through("moved", moved).boxed()
+        }),
+        ("shards::of_a_workspace_that_moves_any_kind_may_be_seen_last", || {
+            through("late", late).boxed()
+        }),
     ]
 }
 
-async fn emptied() -> Result<()> {
+/// Runs a test with a provider that has a proxy as each of its endpoints. A failure comes with the log of the backend.
+async fn through<const N: usize>(
+    name: &str,
+    test: impl AsyncFnOnce(&Provider, &[FaultProxy; N]) -> Result<()>,
+) -> Result<()> {
     let flags = flags();
     let flags = flags.each_ref().map(String::as_str);
-    let (provider, [proxy]) = Provider::start_sharded("emptied", &flags).await?;
-    let outcome = empty(&provider, &proxy).await;
+    let (provider, endpoints) = Provider::start_sharded(name, &flags).await?;
+    let outcome = test(&provider, &endpoints).await;
     outcome.map_err(|error| provider.backend.fail(format!("{error:#}")))
 }
 
-async fn empty(provider: &Provider, proxy: &FaultProxy) -> Result<()> {
+async fn emptied(provider: &Provider, [proxy]: &[FaultProxy; 1]) -> Result<()> {
     let log = provider.kcp.audit();
     let workspace = offering(provider, "emptied").await?;
     let admin = provider.kcp.client(&workspace.cluster).await?;
@@ -71,15 +79,7 @@ async fn empty(provider: &Provider, proxy: &FaultProxy) -> Result<()> {
     nothing_deleted(&log, &[&workspace])
 }
 
-async fn moved() -> Result<()> {
-    let flags = flags();
-    let flags = flags.each_ref().map(String::as_str);
-    let (provider, [from, to]) = Provider::start_sharded("moved", &flags).await?;
-    let outcome = moves(&provider, &from, &to).await;
-    outcome.map_err(|error| provider.backend.fail(format!("{error:#}")))
-}
-
-async fn moves(provider: &Provider, from: &FaultProxy, to: &FaultProxy) -> Result<()> {
+async fn moved(provider: &Provider, [from, to]: &[FaultProxy; 2]) -> Result<()> {
     let log = provider.kcp.audit();
     let workspace = offering(provider, "moved").await?;
     let cluster = &workspace.cluster;
@@ -122,15 +122,7 @@ async fn moves(provider: &Provider, from: &FaultProxy, to: &FaultProxy) -> Resul
 /// pauses longer each time.
 const ENDPOINTS: usize = 6;
 
-async fn late() -> Result<()> {
-    let flags = flags();
-    let flags = flags.each_ref().map(String::as_str);
-    let (provider, endpoints) = Provider::start_sharded("late", &flags).await?;
-    let outcome = comes_late(&provider, &endpoints).await;
-    outcome.map_err(|error| provider.backend.fail(format!("{error:#}")))
-}
-
-async fn comes_late(provider: &Provider, endpoints: &[FaultProxy; ENDPOINTS]) -> Result<()> {
+async fn late(provider: &Provider, endpoints: &[FaultProxy; ENDPOINTS]) -> Result<()> {
     let log = provider.kcp.audit();
     let workspace = offering(provider, "late").await?;
     let cluster = &workspace.cluster;
